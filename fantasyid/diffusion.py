@@ -1,0 +1,111 @@
+"""The noise schedule and the two update rules of CogVideoX, as pure functions.
+
+Source: released-model facts, section 7. `alpha` is the cumulative product "alpha-bar": a sample
+is `sqrt(alpha) * x0 + sqrt(1 - alpha) * noise`. The host counts in
+`sigma = sqrt((1 - alpha) / alpha)`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+TRAINING_STEPS = 1000
+
+
+def alphas_cumprod() -> Tensor:
+    """`(1000,)` float64 zero-SNR schedule: scaled-linear betas, last entry shifted to 0."""
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, TRAINING_STEPS, dtype=torch.float64) ** 2
+    root = torch.cumprod(1.0 - betas, dim=0).sqrt()
+    return ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2
+
+
+def trailing_timesteps(steps: int) -> list[int]:
+    """Timesteps of a run from pure noise: 999 first, evenly spaced, e.g. 999, 979, ..., 19.
+
+    Raises:
+        ValueError: `steps` is not in 1..1000.
+    """
+    if not 1 <= steps <= TRAINING_STEPS:
+        raise ValueError(f"steps is {steps}, expected 1 to {TRAINING_STEPS}")
+    stride = TRAINING_STEPS / steps
+    return [round(TRAINING_STEPS - i * stride) - 1 for i in range(steps)]
+
+
+def alpha_from_sigma(sigma: float) -> float:
+    """alpha-bar of a host sigma."""
+    return 1.0 / (1.0 + sigma * sigma)
+
+
+def _half_log_snr(alpha: float) -> float:
+    if alpha <= 0.0:
+        return -math.inf
+    return math.inf if alpha >= 1.0 else 0.5 * (math.log(alpha) - math.log1p(-alpha))
+
+
+@dataclass(frozen=True, slots=True)
+class DpmHistory:
+    """What the second-order rule keeps of the step before.
+
+    Attributes:
+        denoised: The estimate of x0 of that step.
+        alpha: alpha-bar at which it was made.
+    """
+
+    denoised: Tensor
+    alpha: float
+
+
+def dpm_step(
+    sample: Tensor,
+    denoised: Tensor,
+    noise: Tensor,
+    alpha: float,
+    alpha_next: float,
+    history: DpmHistory | None,
+) -> Tensor:
+    """One step of the released DPM rule (second-order SDE multistep).
+
+    Args:
+        sample: State at `alpha`.
+        denoised: Estimate of x0 at `alpha`, like `sample`.
+        noise: Standard normal, like `sample`; unused in the last step.
+        alpha: alpha-bar of the state; 0 is allowed (pure noise).
+        alpha_next: alpha-bar to go to; 1 ends the run.
+        history: The step before, or None in the first step.
+
+    Returns:
+        State at `alpha_next`.
+    """
+    if alpha_next >= 1.0:
+        return denoised
+    h = _half_log_snr(alpha_next) - _half_log_snr(alpha)
+    decay = math.exp(-h)  # 0 in the first step from pure noise, where h is infinite
+    estimate = denoised
+    if history is not None and math.isfinite(h):
+        ratio = (_half_log_snr(alpha) - _half_log_snr(history.alpha)) / h
+        # Infinite after a first step from pure noise: the weight is then 0.
+        weight = 0.0 if math.isinf(ratio) else 1.0 / (2.0 * ratio)
+        estimate = (1.0 + weight) * denoised - weight * history.denoised
+    spread = 1.0 - decay * decay
+    return (
+        math.sqrt((1.0 - alpha_next) / (1.0 - alpha)) * decay * sample
+        + spread * math.sqrt(alpha_next) * estimate
+        + math.sqrt(1.0 - alpha_next) * math.sqrt(spread) * noise
+    )
+
+
+def ddim_step(sample: Tensor, denoised: Tensor, alpha: float, alpha_next: float) -> Tensor:
+    """One deterministic DDIM step (Song et al., arXiv 2010.02502, eq. 12 with sigma = 0)."""
+    if alpha_next >= 1.0:
+        return denoised
+    direction = (sample - math.sqrt(alpha) * denoised) / math.sqrt(1.0 - alpha)
+    return math.sqrt(alpha_next) * denoised + math.sqrt(1.0 - alpha_next) * direction
+
+
+def add_noise(clean: Tensor, noise: Tensor, alpha: float) -> Tensor:
+    """The state at `alpha` of a known clean sample."""
+    return math.sqrt(alpha) * clean + math.sqrt(1.0 - alpha) * noise

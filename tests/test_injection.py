@@ -1,0 +1,126 @@
+"""Layer-aware injection: the recorded layer, its properties, its errors."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from fantasyid.injection import InjectionConfig, LayerInjector, LayerInjectors, injected_blocks
+
+TINY = InjectionConfig(num_injectors=2, dim=192, context_dim=256)
+RELEASED_NAMES = {"norm1": "norm_tokens", "norm2": "norm_hidden"}
+
+
+def tiny_injector(seed: int = 0) -> LayerInjector:
+    torch.manual_seed(seed)
+    return LayerInjector(TINY)
+
+
+def residual(injector: LayerInjector, hidden: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    return injector(hidden, *injector.keys_values(tokens))
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_golden(golden, seeded, relative_error, batch):
+    config = InjectionConfig(num_injectors=1, dim=3072, context_dim=2048)
+    injector = LayerInjector(config)
+    shapes = {
+        "norm1.weight": (2048,),
+        "norm1.bias": (2048,),
+        "norm2.weight": (3072,),
+        "norm2.bias": (3072,),
+        "to_q.weight": (2048, 3072),
+        "to_kv.weight": (4096, 2048),
+        "to_out.weight": (3072, 2048),
+    }
+    released = seeded.state_dict(shapes, "layer_attention.0.")
+    ours = {
+        RELEASED_NAMES.get(k.split(".")[0], k.split(".")[0]) + "." + k.split(".")[1]: v
+        for k, v in released.items()
+    }
+    injector.load_state_dict(ours)
+    g = golden("c_layer_attention")
+    hidden, tokens = seeded.inp("hidden", (2, 24, 3072)), seeded.inp("id_tokens", (1, 115, 2048))
+    with torch.inference_mode():
+        got = residual(injector, hidden[:batch], tokens)
+    assert relative_error(got, g[f"out_b{batch}"]) < 1e-5
+
+
+def test_equals_a_plain_loop():
+    injector = tiny_injector()
+    hidden, tokens = torch.randn(1, 5, 192), torch.randn(1, 7, 256)
+    query = injector.to_q(injector.norm_hidden(hidden))[0]
+    keys, values = (x[0] for x in injector.keys_values(tokens))
+    rows = []
+    for n in range(5):
+        heads = []
+        for h in range(2):
+            part = slice(128 * h, 128 * (h + 1))
+            scores = torch.stack(
+                [query[n, part] @ keys[k, part] / math.sqrt(128) for k in range(7)]
+            )
+            weights = scores.softmax(0)
+            heads.append(sum(weights[k] * values[k, part] for k in range(7)))
+        rows.append(torch.cat(heads))
+    expected = injector.to_out(torch.stack(rows))
+    torch.testing.assert_close(
+        residual(injector, hidden, tokens)[0], expected, rtol=1e-4, atol=1e-5
+    )
+
+
+def test_identity_tokens_permute_freely():
+    injector = tiny_injector()
+    hidden, tokens = torch.randn(2, 5, 192), torch.randn(1, 7, 256)
+    shuffled = tokens[:, torch.randperm(7)]
+    torch.testing.assert_close(
+        residual(injector, hidden, tokens), residual(injector, hidden, shuffled)
+    )
+
+
+def test_one_identity_serves_a_batch_as_if_repeated():
+    injector = tiny_injector()
+    hidden, tokens = torch.randn(3, 5, 192), torch.randn(1, 7, 256)
+    repeated = residual(injector, hidden, tokens.expand(3, -1, -1))
+    torch.testing.assert_close(residual(injector, hidden, tokens), repeated)
+
+
+def test_every_parameter_and_input_is_alive():
+    injector = tiny_injector()
+    hidden = torch.randn(1, 5, 192, requires_grad=True)
+    tokens = torch.randn(1, 7, 256, requires_grad=True)
+    residual(injector, hidden, tokens).square().sum().backward()
+    for name, tensor in [*injector.named_parameters(), ("hidden", hidden), ("tokens", tokens)]:
+        assert tensor.grad is not None, name
+        assert tensor.grad.abs().max() > 0, name
+
+
+def test_wrong_identity_batch_is_named():
+    injector = tiny_injector()
+    with pytest.raises(ValueError, match="2 identities for a batch of 4"):
+        residual(injector, torch.randn(4, 5, 192), torch.randn(2, 7, 256))
+
+
+def test_config_is_read_from_shapes():
+    shapes = {k: tuple(v.shape) for k, v in LayerInjectors(TINY).state_dict().items()}
+    assert InjectionConfig.from_shapes(shapes) == TINY
+
+
+def test_a_gap_in_the_numbering_is_refused():
+    shapes = {"injectors.0.to_q.weight": (256, 192), "injectors.2.to_q.weight": (256, 192)}
+    with pytest.raises(ValueError, match=r"without a gap: found \[0, 2\]"):
+        InjectionConfig.from_shapes(shapes)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "injectors", "expected"),
+    [(4, 4, [0, 1, 2, 3]), (6, 2, [0, 3]), (42, 21, list(range(0, 42, 2)))],
+)
+def test_injected_blocks(blocks, injectors, expected):
+    assert injected_blocks(blocks, injectors) == expected
+
+
+def test_foreign_depth_is_refused():
+    with pytest.raises(ValueError, match="injectors for 4 blocks, the model has 42 blocks"):
+        injected_blocks(42, 4)
