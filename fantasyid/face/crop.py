@@ -1,0 +1,299 @@
+"""Photo and five facial points to the aligned 512 px crop.
+
+Does in numpy and torch what the released pipeline does with OpenCV and facexlib: the random
+pairs of OpenCV's least-median-of-squares fit, its Lanczos filter and its bilinear warp
+(released-model facts, section 0).
+
+Points are `(5, 2)` pixels, x right, y down, the centre of the first pixel at (0, 0): left eye,
+right eye, nose, left mouth corner, right mouth corner, where *left* is the left of the picture
+when the face is upright.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+from torch.nn.functional import grid_sample
+
+CROP_SIZE = 512
+LONG_SIDE_LIMIT = 1024
+BORDER_RGB = (132 / 255, 133 / 255, 135 / 255)
+POINT_NAMES = ("left eye", "right eye", "nose", "left mouth corner", "right mouth corner")
+
+# Where the five points lie in the released crop of 512 px (the template of FFHQ-like crops).
+FACE_TEMPLATE_PX = np.array(
+    [
+        [192.98138, 239.94708],
+        [318.90277, 240.1936],
+        [256.63416, 314.01935],
+        [201.26117, 371.41043],
+        [313.08905, 371.15118],
+    ]
+)
+
+# OpenCV's least-median fit: chance of one clean pair, share of bad points that it expects.
+_CONFIDENCE, _OUTLIERS = 0.99, 0.45
+_RNG_SEED, _RNG_FACTOR = 2**64 - 1, 4164903690
+
+# Where the template sits in a detector's box of width and height 1.
+_BOX_EYE_DISTANCE, _BOX_EYE_LINE, _BOX_CENTRE = 0.46, 0.40, 0.52
+
+
+def _fit_similarity(source: NDArray, target: NDArray) -> NDArray | None:
+    """Least-squares rotation, scale and shift `(2, 3)`; None where all source points coincide."""
+    p, q = source[:, 0] + 1j * source[:, 1], target[:, 0] + 1j * target[:, 1]
+    p_mean, q_mean = p.mean(), q.mean()
+    spread = float((np.abs(p - p_mean) ** 2).sum())
+    if spread == 0:
+        return None
+    turn = (np.conj(p - p_mean) * (q - q_mean)).sum() / spread
+    shift = q_mean - turn * p_mean
+    return np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
+
+
+def _random_pairs(count: int, rounds: int) -> Iterator[list[int]]:
+    """The index pairs that OpenCV draws: a multiply-with-carry generator of fixed seed."""
+    state = _RNG_SEED
+
+    def draw() -> int:
+        nonlocal state
+        state = (state % 2**32 * _RNG_FACTOR + state // 2**32) % 2**64
+        return state % 2**32 % count
+
+    for _ in range(rounds):
+        first = second = draw()
+        while second == first:
+            second = draw()
+        yield [first, second]
+
+
+def similarity_lmeds(points_px: ArrayLike, template_px: ArrayLike) -> NDArray[np.float64]:
+    """The similarity transform that takes points to a template, robust against bad points.
+
+    Released behaviour: OpenCV's `estimateAffinePartial2D(..., method=LMEDS)`. Of 13 random pairs
+    the one with the least median error tells which points fit; those are fitted by least
+    squares. The pairs are always the same ones, so the result is a plain function of the points.
+
+    Args:
+        points_px: `(N, 2)`, N > 2.
+        template_px: `(N, 2)`.
+
+    Returns:
+        `(2, 3)`: `template ~ matrix[:, :2] @ point + matrix[:, 2]`.
+
+    Raises:
+        ValueError: The shapes differ, a number is not finite, or too many points coincide.
+    """
+    # OpenCV reads the points as float32.
+    source = np.asarray(points_px, np.float32).astype(np.float64)
+    target = np.asarray(template_px, np.float32).astype(np.float64)
+    count = len(source)
+    if source.shape != (count, 2) or target.shape != source.shape or count < 3:
+        raise ValueError(
+            f"points are {source.shape}, template is {target.shape}: expected (N, 2) twice, N > 2"
+        )
+    if not (np.isfinite(source).all() and np.isfinite(target).all()):
+        raise ValueError("a facial point is not a finite number")
+    rounds = round(math.log(1 - _CONFIDENCE) / math.log(1 - (1 - _OUTLIERS) ** 2))
+    best_median, best_errors = math.inf, None
+    for pair in _random_pairs(count, rounds):
+        matrix = _fit_similarity(source[pair], target[pair])
+        if matrix is None:
+            continue
+        residual = source @ matrix[:, :2].T + matrix[:, 2] - target
+        errors = (residual**2).sum(1).astype(np.float32)
+        median = float(np.sort(errors)[count // 2])
+        if median < best_median:
+            best_median, best_errors = median, errors
+    if best_errors is not None:
+        deviation = 2.5 * 1.4826 * (1 + 5 / (count - 2)) * math.sqrt(best_median)
+        good = best_errors <= np.float32(max(deviation, 0.001) ** 2)
+        matrix = _fit_similarity(source[good], target[good])
+        if matrix is not None:
+            return matrix
+    raise ValueError("the facial points coincide: no crop can be fitted to them")
+
+
+def warp_affine(
+    photo: Tensor, matrix: ArrayLike, size: int, border: Sequence[float] = BORDER_RGB
+) -> Tensor:
+    """Resample a photo through an affine map, bilinearly.
+
+    Args:
+        photo: `(H, W, C)`.
+        matrix: `(2, 3)`, photo pixels to result pixels.
+        size: Side of the result in pixels.
+        border: Colour outside the photo, one number per channel; the edge blends into it.
+
+    Returns:
+        `(size, size, C)` in the dtype of `photo`.
+
+    Raises:
+        ValueError: The map cannot be inverted.
+    """
+    forward = np.vstack([np.asarray(matrix, np.float64), [0.0, 0.0, 1.0]])
+    if not np.isfinite(forward).all() or abs(np.linalg.det(forward)) < 1e-12:
+        raise ValueError(f"the alignment matrix cannot be inverted: {forward[:2].tolist()}")
+    inverse = torch.from_numpy(np.linalg.inv(forward)[:2])
+    height, width = photo.shape[:2]
+    axis = torch.arange(size, dtype=torch.float64)
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    places = torch.stack([x, y, torch.ones_like(x)], dim=-1) @ inverse.T  # (size, size, 2)
+    grid = (2 * places + 1) / torch.tensor([width, height], dtype=torch.float64) - 1
+    # Outside is zero, so the border colour is taken off before and added after.
+    colour = torch.tensor(border, dtype=torch.float64)
+    shifted = (photo.to("cpu", torch.float64) - colour).permute(2, 0, 1)[None]
+    crop = grid_sample(shifted, grid[None], padding_mode="zeros", align_corners=False)
+    return (crop[0].permute(1, 2, 0) + colour).to(photo)
+
+
+def align_crop(
+    photo: Tensor, points_px: ArrayLike, size: int = CROP_SIZE
+) -> tuple[Tensor, NDArray[np.float64]]:
+    """The aligned face.
+
+    Args:
+        photo: `(H, W, 3)` RGB in [0, 1].
+        points_px: `(5, 2)` pixels of the photo.
+        size: Side of the crop.
+
+    Returns:
+        `(size, size, 3)` RGB in [0, 1] in steps of 1/255, and the `(2, 3)` matrix from photo
+        pixels to crop pixels.
+
+    Raises:
+        ValueError: The photo or the points have another shape, or the points coincide.
+    """
+    if photo.ndim != 3 or photo.shape[-1] != 3:
+        raise ValueError(f"the photo is {tuple(photo.shape)}, expected (H, W, 3)")
+    matrix = similarity_lmeds(points_px, FACE_TEMPLATE_PX * (size / CROP_SIZE))
+    return _eight_bit(warp_affine(photo, matrix, size)), matrix
+
+
+def _eight_bit(picture: Tensor) -> Tensor:
+    """Clamp to [0, 1] and round to 1/255.
+
+    Released behaviour: every step before the networks works on 8-bit pictures. It also makes a
+    crop that was saved as PNG and loaded again the same crop.
+    """
+    return (picture.clamp(0, 1) * 255).round() / 255
+
+
+def reduce_long_side(photo: Tensor, limit: int = LONG_SIDE_LIMIT) -> tuple[Tensor, float]:
+    """Shrink a photo whose long side exceeds a limit; smaller ones are left alone.
+
+    Released behaviour: OpenCV's INTER_LANCZOS4, eight taps whatever the factor, so strong
+    reductions alias.
+
+    Args:
+        photo: `(H, W, 3)` RGB in [0, 1].
+        limit: Longest side allowed, in pixels.
+
+    Returns:
+        `(H', W', 3)` and the factor that it was scaled by, at most 1.
+    """
+    height, width = photo.shape[:2]
+    if max(height, width) <= limit:
+        return photo, 1.0
+    scale = limit / max(height, width)
+    result = photo.float()
+    for axis, length in enumerate((height, width)):
+        taps, weights = _lanczos4(length, max(1, int(length * scale)))
+        shape = [-1 if i == axis else 1 for i in range(3)]
+        result = torch.stack(
+            [
+                result.index_select(axis, taps[k].to(result.device))
+                * weights[k].view(shape).to(result)
+                for k in range(8)
+            ]
+        ).sum(0)
+    return _eight_bit(result).to(photo), scale
+
+
+def _lanczos4(length: int, new_length: int) -> tuple[Tensor, Tensor]:
+    """Source indexes `(8, new_length)`, repeated at the edges, and their weights."""
+    centres = (torch.arange(new_length, dtype=torch.float64) + 0.5) * (length / new_length) - 0.5
+    taps = centres.floor()[None] + torch.arange(-3, 5)[:, None]  # (8, new_length)
+    distance = taps - centres
+    weights = torch.sinc(distance) * torch.sinc(distance / 4)
+    return taps.long().clamp(0, length - 1), weights / weights.sum(0)
+
+
+def points_from_box(box: Sequence[float]) -> NDArray[np.float64]:
+    """Five points for a detector that gives only a box: approximate.
+
+    Assumes an upright face that looks into the camera and fills the box from brow to chin; a
+    head that is turned or tilted needs real points. Within about a tenth of the box for the
+    frontal cascade.
+
+    Args:
+        box: `(x0, y0, x1, y1)` pixels.
+
+    Returns:
+        `(5, 2)` pixels: the template, moved and scaled into the box.
+
+    Raises:
+        ValueError: The box has no area.
+    """
+    x0, y0, x1, y1 = (float(v) for v in box)
+    width, height = x1 - x0, y1 - y0
+    if not (math.isfinite(width + height + x0 + y0) and width > 0 and height > 0):
+        raise ValueError(f"the face box ({x0:g}, {y0:g}, {x1:g}, {y1:g}) has no area")
+    left_eye, right_eye = FACE_TEMPLATE_PX[:2]
+    scale = _BOX_EYE_DISTANCE * width / (right_eye[0] - left_eye[0])
+    target = np.array([x0 + _BOX_CENTRE * width, y0 + _BOX_EYE_LINE * height])
+    return (FACE_TEMPLATE_PX - (left_eye + right_eye) / 2) * scale + target
+
+
+def parse_points(text: str) -> NDArray[np.float64] | None:
+    """Five points that a person typed.
+
+    Args:
+        text: "x,y x,y x,y x,y x,y" in pixels of the photo; empty for none.
+
+    Returns:
+        `(5, 2)`, or None for an empty text.
+
+    Raises:
+        ValueError: The text says something else; the message says what.
+    """
+    pairs = re.sub(r"\s*,\s*", ",", text).replace(";", " ").split()
+    if not pairs:
+        return None
+    wanted = f'"x,y x,y x,y x,y x,y" for {", ".join(POINT_NAMES)} (left = left in the picture)'
+    if len(pairs) != len(POINT_NAMES):
+        raise ValueError(f"found {len(pairs)} facial points, expected 5: {wanted}")
+    points = np.zeros((len(POINT_NAMES), 2))
+    for row, (name, pair) in enumerate(zip(POINT_NAMES, pairs, strict=True)):
+        try:
+            x, y = (float(v) for v in pair.split(","))
+        except ValueError:
+            raise ValueError(
+                f'the {name} is "{pair}", expected two numbers "x,y": {wanted}'
+            ) from None
+        if not (math.isfinite(x) and math.isfinite(y)):
+            raise ValueError(f'the {name} is "{pair}": a coordinate must be a finite number')
+        points[row] = x, y
+    _check_layout(points)
+    return points
+
+
+def _check_layout(points: NDArray) -> None:
+    """Refuse points that no face can have."""
+    for i, first in enumerate(POINT_NAMES):
+        for j in range(i):
+            if np.hypot(*(points[i] - points[j])) < 1e-3:
+                raise ValueError(f"the {POINT_NAMES[j]} and the {first} are at the same place")
+    eyes = points[1] - points[0]
+    down = points[3:].mean(0) - points[:2].mean(0)
+    if eyes[0] * down[1] - eyes[1] * down[0] <= 0:
+        raise ValueError(
+            "the points are mirrored: the first eye must be the one on the left of the picture "
+            "when the face is upright"
+        )

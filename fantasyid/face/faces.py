@@ -1,0 +1,124 @@
+"""Faces that a detector found: which one is meant, and a picture of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import hypot
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+RULES = ("nearest centre", "largest", "left to right", "by score")
+
+_CHOSEN_COLOUR, _OTHER_COLOUR = (60, 220, 90), (250, 170, 40)
+
+
+@dataclass(frozen=True, slots=True)
+class DetectedFace:
+    """One face of a photo.
+
+    Attributes:
+        box: `(x0, y0, x1, y1)` pixels.
+        points: Left eye, right eye, nose, left and right mouth corner as `(x, y)` pixels (left =
+            left in the picture); None where the source has only a box.
+        score: How sure the source is, 1 at best.
+        detector: What found it, in words for people.
+    """
+
+    box: tuple[float, float, float, float]
+    points: tuple[tuple[float, float], ...] | None
+    score: float
+    detector: str
+
+
+def left_to_right(faces: Sequence[DetectedFace]) -> list[DetectedFace]:
+    """The order in which faces are numbered."""
+    return sorted(faces, key=lambda face: (face.box[0], face.box[1], face.box[2], face.box[3]))
+
+
+def as_bytes(photo: Tensor) -> NDArray[np.uint8]:
+    """`(H, W, 3)` RGB in [0, 1] as 8-bit numpy."""
+    if photo.ndim != 3 or photo.shape[-1] != 3:
+        raise ValueError(f"the photo is {tuple(photo.shape)}, expected (H, W, 3)")
+    return (photo.detach().float().clamp(0, 1) * 255).round().cpu().numpy().astype(np.uint8)
+
+
+def choose_face(
+    faces: Sequence[DetectedFace], width: int, height: int, rule: str, index: int = 0
+) -> DetectedFace:
+    """The face that is meant.
+
+    Args:
+        faces: In any order.
+        width: Of the photo in pixels.
+        height: Of the photo in pixels.
+        rule: "nearest centre" (released behaviour), "largest", "left to right" or "by score".
+        index: 0 for the first face by that rule, 1 for the second, ...
+
+    Raises:
+        ValueError: There is no such face, or no such rule.
+    """
+
+    def rank(face: DetectedFace) -> float:
+        x0, y0, x1, y1 = face.box
+        if rule == "nearest centre":
+            return hypot((x0 + x1 - width) / 2, (y0 + y1 - height) / 2)
+        if rule == "largest":
+            return -(x1 - x0) * (y1 - y0)
+        return -face.score if rule == "by score" else 0.0
+
+    if rule not in RULES:
+        raise ValueError(f'the rule is "{rule}", expected one of: {", ".join(RULES)}')
+    if not 0 <= index < len(faces):
+        raise ValueError(
+            f"face {index} was asked for, but {len(faces)} were found (the first one is number 0)"
+        )
+    return sorted(left_to_right(faces), key=rank)[index]
+
+
+def draw_faces(
+    photo: Tensor, faces: Sequence[DetectedFace], chosen: DetectedFace | None = None
+) -> Tensor:
+    """The photo with all faces marked: numbered from left to right, with source and score.
+
+    Args:
+        photo: `(H, W, 3)` RGB in [0, 1].
+        faces: In pixels of the photo.
+        chosen: One of them, drawn in another colour and with a stronger line.
+
+    Returns:
+        `(H, W, 3)` RGB in [0, 1].
+    """
+    canvas = Image.fromarray(as_bytes(photo))
+    draw = ImageDraw.Draw(canvas)
+    unit = max(1, round(min(canvas.size) / 256))
+    font = ImageFont.load_default(10 * unit)
+    for number, face in enumerate(left_to_right(faces)):
+        picked = face == chosen
+        colour = _CHOSEN_COLOUR if picked else _OTHER_COLOUR
+        draw.rectangle(face.box, outline=colour, width=2 * unit if picked else unit)
+        for x, y in face.points or ():
+            draw.ellipse((x - 2 * unit, y - 2 * unit, x + 2 * unit, y + 2 * unit), fill=colour)
+        words = f"{number}: {face.detector} {face.score:.2f}{' (chosen)' if picked else ''}"
+        _label(draw, words, (face.box[0], face.box[1]), canvas.size, colour, font)
+    return torch.from_numpy(np.array(canvas)).to(photo) / 255
+
+
+def _label(
+    draw: ImageDraw.ImageDraw,
+    words: str,
+    corner: tuple[float, float],
+    size: tuple[int, int],
+    colour: tuple[int, int, int],
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+) -> None:
+    """Words on a plate above a corner, moved into the picture where they would leave it."""
+    left, top, right, bottom = draw.textbbox((0, 0), words, font=font)
+    x = max(0.0, min(corner[0], size[0] - right))
+    y = max(0.0, min(corner[1] - bottom, size[1] - bottom))
+    draw.rectangle((x + left, y + top, x + right, y + bottom), fill=(0, 0, 0))
+    draw.text((x, y), words, fill=colour, font=font)

@@ -1,0 +1,201 @@
+"""The EVA02 vision tower against recorded outputs of the reference, and its reading of files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from torch import Tensor
+
+from fantasyid.face.eva_clip import (
+    EvaVisionTransformer,
+    preprocess,
+    rotary_tables,
+    rotate,
+)
+from fantasyid.face.eva_file import (
+    GRID,
+    HEAD_DIM,
+    IMAGE,
+    EvaConfig,
+    eva_state_dict,
+    select_released_keys,
+)
+
+RELEASED = EvaConfig(dim=1024, depth=24, mlp_dim=2730)
+TINY = EvaConfig(dim=64, depth=24, mlp_dim=170)
+Golden = Callable[[str], dict[str, Tensor]]
+Error = Callable[[Tensor, Tensor], float]
+
+
+@pytest.fixture(scope="module")
+def released_shapes() -> dict[str, tuple[int, ...]]:
+    """Names (without `visual.`) and shapes of the released vision tower."""
+    path = Path(__file__).parents[1] / "golden" / "eva02_clip_l_336_visual.json"
+    return {k: tuple(v) for k, v in json.loads(path.read_text())["params"].items()}
+
+
+@pytest.fixture(scope="module")
+def tiny(seeded: ModuleType) -> EvaVisionTransformer:
+    """A narrow tower of the released layout."""
+    return seeded.fill(EvaVisionTransformer(TINY), "visual.").eval()
+
+
+def fingerprinted(
+    seeded: ModuleType, golden: dict[str, Tensor], name: str, value: Tensor
+) -> Tensor:
+    """`value`, after a check that it is the input that was recorded."""
+    assert torch.allclose(seeded.fingerprint(value), golden[f"fp:{name}"], atol=1e-6), name
+    return value
+
+
+@torch.no_grad()
+def test_hidden_states_are_those_of_the_reference(
+    seeded: ModuleType, golden: Golden, relative_error: Error
+) -> None:
+    recorded = golden("d_eva_clip")
+    pixels = seeded.inp("eva_image", (1, 3, IMAGE, IMAGE))
+    pixels = fingerprinted(seeded, recorded, "eva_image", pixels)
+    tower = seeded.fill(EvaVisionTransformer(RELEASED), "visual.").eval()
+    levels = tower.hidden_states(pixels)
+    assert len(levels) == 5
+    for i, level in enumerate(levels):
+        assert level.shape == (1, 577, 1024)
+        assert relative_error(level[:, ::24], recorded[f"hidden_{i}_rows_0_24"]) < 1e-5
+    assert relative_error(levels[4][:, ::4], recorded["hidden_4_rows_0_4"]) < 1e-5
+
+
+def test_preprocess_is_that_of_the_reference(
+    seeded: ModuleType, golden: Golden, relative_error: Error
+) -> None:
+    recorded = golden("d_eva_clip")
+    crop = seeded.inp("face_crop_512", (1, 3, 512, 512), 60, 128).round().clamp(0, 255) / 255
+    crop = fingerprinted(seeded, recorded, "face_crop_512", crop).permute(0, 2, 3, 1)
+    pixels = preprocess(crop)
+    assert pixels.shape == (1, 3, IMAGE, IMAGE)
+    assert relative_error(pixels[:, :, ::16, ::16], recorded["preprocessed_stride16"]) < 1e-5
+
+
+def test_preprocess_keeps_the_overshoot_of_bicubic() -> None:
+    """Released behaviour: values beyond white and black are not clamped."""
+    edge = torch.zeros(1, 512, 512, 3)
+    edge[:, :, 256:] = 1
+    from_white = preprocess(torch.ones_like(edge))[0, :, 0, 0]
+    from_black = preprocess(torch.zeros_like(edge))[0, :, 0, 0]
+    pixels = preprocess(edge)[0]
+    assert (pixels.amax((1, 2)) > from_white + 0.01).all()
+    assert (pixels.amin((1, 2)) < from_black - 0.01).all()
+
+
+def test_rotary_tables_are_those_of_the_reference(golden: Golden, relative_error: Error) -> None:
+    recorded = golden("d_eva_clip")
+    cos, sin = (t[1:].repeat_interleave(2, dim=-1) for t in rotary_tables(GRID))
+    assert relative_error(cos, recorded["rope_cos"]) < 1e-6
+    assert relative_error(sin, recorded["rope_sin"]) < 1e-6
+
+
+def test_the_class_token_is_not_rotated_and_lengths_are_kept() -> None:
+    tokens = torch.randn(2, GRID * GRID + 1, 2 * HEAD_DIM, generator=torch.manual_seed(0))
+    turned = rotate(tokens, *rotary_tables(GRID), num_heads=2)
+    assert torch.equal(turned[:, 0], tokens[:, 0])
+    assert not torch.allclose(turned[:, 2], tokens[:, 2])
+    assert torch.allclose(turned.norm(dim=-1), tokens.norm(dim=-1), rtol=1e-5)
+
+
+def test_only_five_sixths_of_the_tower_are_built() -> None:
+    assert RELEASED.levels == (3, 7, 11, 15, 19)
+    names = EvaVisionTransformer(RELEASED, device="meta").state_dict()
+    assert {n.split(".")[1] for n in names if n.startswith("blocks.")} == {
+        str(i) for i in range(20)
+    }
+    assert not [n for n in names if n.startswith(("norm", "head")) or "k_bias" in n or "rope" in n]
+
+
+def test_released_names_and_shapes_are_ours(released_shapes: dict[str, tuple[int, ...]]) -> None:
+    assert EvaConfig.from_shapes(released_shapes) == RELEASED
+    ours = EvaVisionTransformer(RELEASED, device="meta").state_dict()
+    needed, unused = select_released_keys([f"visual.{n}" for n in released_shapes])
+    assert {o: released_shapes[r.removeprefix("visual.")] for r, o in needed.items()} == {
+        n: tuple(t.shape) for n, t in ours.items()
+    }
+    assert len(needed) + len(unused) == len(released_shapes)
+    assert EvaConfig.from_shapes({n: t.shape for n, t in ours.items()}) == RELEASED
+
+
+def test_a_whole_file_loads_and_every_rest_has_a_reason(tiny: EvaVisionTransformer) -> None:
+    checkpoint = {f"visual.{n}": t for n, t in tiny.state_dict().items()}
+    rest = [f"visual.blocks.{i}.norm1.weight" for i in range(20, 24)]
+    rest += ["visual.norm.weight", "visual.head.weight", "visual.rope.freqs_cos"]
+    rest += ["visual.blocks.0.attn.rope.freqs_sin", "text.positional_embedding", "logit_scale"]
+    checkpoint |= {n: torch.zeros(64) for n in rest}
+    picked = eva_state_dict(checkpoint)
+    assert EvaVisionTransformer(TINY).load_state_dict(picked, strict=True)
+    _, unused = select_released_keys(checkpoint)
+    assert sorted(unused) == sorted(rest)
+    assert all(len(reason) > 10 for reason in unused.values())
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["face_abstractor.proj_out"], "FantasyID transformer"),
+        (["E_flame.encoder.conv1.weight"], "DECA"),
+        (["blocks.0.attn.q_proj.weight", "cls_token"], "without the `visual.` prefix"),
+        (["visual.transformer.resblocks.0.ln_1.weight"], "another CLIP"),
+        (["vision_model.embeddings.class_embedding"], "Hugging Face CLIP"),
+        (["state_dict", "epoch"], "state_dict, epoch"),
+        ([], r"\(none\)"),
+    ],
+)
+def test_a_wrong_file_is_named(names: list[str], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        eva_state_dict({n: torch.zeros(1) for n in names})
+
+
+@pytest.mark.parametrize(
+    ("key", "shape", "words"),
+    [
+        ("pos_embed", (1, 257, 64), r"pos_embed has shape \(1, 257, 64\), expected \(1, 577, 64\)"),
+        ("cls_token", (1, 1, 70), "multiple of 64"),
+        ("patch_embed.proj.weight", None, "patch_embed.proj.weight is missing"),
+        ("blocks.40.norm1.weight", (64,), "without a gap"),
+        ("blocks.20.norm1.weight", (64,), "multiple of 6"),
+    ],
+)
+def test_wrong_shapes_are_named(key: str, shape: tuple[int, ...] | None, words: str) -> None:
+    tower = EvaVisionTransformer(TINY, device="meta")
+    shapes = {n: tuple(t.shape) for n, t in tower.state_dict().items()}
+    if shape is None:
+        del shapes[key]
+    else:
+        shapes[key] = shape
+    with pytest.raises(ValueError, match=words):
+        EvaConfig.from_shapes(shapes)
+
+
+def test_a_wrong_picture_size_is_named(tiny: EvaVisionTransformer) -> None:
+    with pytest.raises(ValueError, match=r"\(1, 3, 224, 224\), expected \(B, 3, 336, 336\)"):
+        tiny(torch.zeros(1, 3, 224, 224))
+
+
+@torch.no_grad()
+def test_forward_is_the_last_level_pure_and_per_item(tiny: EvaVisionTransformer) -> None:
+    pixels = torch.randn(2, 3, IMAGE, IMAGE, generator=torch.manual_seed(1))
+    before = pixels.clone()
+    both = tiny(pixels)
+    assert torch.equal(both, tiny.hidden_states(pixels)[-1])
+    assert torch.equal(pixels, before)
+    assert torch.allclose(both[1:], tiny(pixels[1:]), atol=1e-5)
+
+
+def test_every_parameter_is_live(seeded: ModuleType) -> None:
+    tower = seeded.fill(EvaVisionTransformer(TINY), "visual.").requires_grad_(True)
+    tower(
+        torch.randn(1, 3, IMAGE, IMAGE, generator=torch.manual_seed(2))
+    ).square().mean().backward()
+    dead = [n for n, p in tower.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert dead == []
