@@ -1,0 +1,1 @@
+"""The 3D reading of a face: DECA, FLAME, mesh tables, mesh files, rendering."""

@@ -1,0 +1,123 @@
+"""The residual 1-d convolutions that turn 5023 vertex descriptors into 79 tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn.functional import mish
+
+NUM_GROUPS = 8
+
+
+@dataclass(frozen=True)
+class ReducerConfig:
+    """Sizes of the reducer.
+
+    Attributes:
+        widths: Channels before the first block and after each block.
+        kernels: Kernel size per block; a block strides by one less and pads by half.
+    """
+
+    widths: tuple[int, ...]
+    kernels: tuple[int, ...]
+
+    @classmethod
+    def from_shapes(cls, shapes: Mapping[str, Sequence[int]]) -> ReducerConfig:
+        """Read the sizes from the shapes of `{n}.conv_in.weight`.
+
+        Args:
+            shapes: Shape by name, relative to the reducer.
+
+        Raises:
+            ValueError: A block is missing or does not continue the one before.
+        """
+        widths: list[int] = []
+        kernels: list[int] = []
+        while (name := f"{len(kernels)}.conv_in.weight") in shapes:
+            shape = tuple(shapes[name])
+            if len(shape) != 3 or (widths and shape[1] != widths[-1]) or shape[0] % NUM_GROUPS:
+                raise ValueError(
+                    f"reducer.{name}: expected (C_out, C_in, kernel) with C_in = "
+                    f"{widths[-1] if widths else 'any'} and C_out a multiple of {NUM_GROUPS}, "
+                    f"got {shape}"
+                )
+            if not widths:
+                widths.append(shape[1])
+            widths.append(shape[0])
+            kernels.append(shape[2])
+        if not kernels:
+            raise ValueError("reducer.0.conv_in.weight is missing: this is no vertex reducer")
+        return cls(tuple(widths), tuple(kernels))
+
+
+class ResidualConv(nn.Module):
+    """Two convolutions, the first of which shortens the sequence, beside a third one.
+
+    Source: released model fact; no activation follows the sum.
+    """
+
+    def __init__(
+        self,
+        in_width: int,
+        out_width: int,
+        kernel: int,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        operations: ModuleType | Any = nn,
+    ) -> None:
+        super().__init__()
+        made = {"device": device, "dtype": dtype}
+        shorten = {"kernel_size": kernel, "stride": kernel - 1, "padding": kernel // 2}
+        self.conv_in = operations.Conv1d(in_width, out_width, **shorten, **made)
+        self.norm_in = operations.GroupNorm(NUM_GROUPS, out_width, **made)
+        self.conv_out = operations.Conv1d(out_width, out_width, kernel_size=3, padding=1, **made)
+        self.norm_out = operations.GroupNorm(NUM_GROUPS, out_width, **made)
+        self.residual = operations.Conv1d(in_width, out_width, **shorten, **made)
+
+    def forward(self, sequence: Tensor) -> Tensor:
+        """`(B, C_in, N)` to `(B, C_out, N')`."""
+        hidden = mish(self.norm_in(self.conv_in(sequence)))  # (B, C_out, N')
+        return mish(self.norm_out(self.conv_out(hidden))) + self.residual(sequence)
+
+
+class VertexReducer(nn.ModuleList):
+    """The blocks of the reducer, in order."""
+
+    def __init__(
+        self,
+        config: ReducerConfig,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        operations: ModuleType | Any = nn,
+    ) -> None:
+        super().__init__(
+            ResidualConv(
+                in_width, out_width, kernel, device=device, dtype=dtype, operations=operations
+            )
+            for in_width, out_width, kernel in zip(
+                config.widths[:-1], config.widths[1:], config.kernels, strict=True
+            )
+        )
+
+    def forward(self, descriptors: Tensor) -> Tensor:
+        """Shorten and widen the descriptors.
+
+        Args:
+            descriptors: `(B, 5023, C)` in vertex order: neighbours in the sequence are neighbours
+                in the vertex numbering, not on the mesh.
+
+        Returns:
+            `(B, 79, C')`.
+        """
+        sequence = rearrange(descriptors, "b v c -> b c v")
+        for block in self:
+            sequence = block(sequence)
+        return rearrange(sequence, "b c k -> b k c")
