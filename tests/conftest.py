@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from host_client import Client
+from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from demo.server import Server, choose_port
+from fantasyid.checkpoint import sort_released_keys
+from fantasyid.tiny.models import TinyModels, write_tiny_models
 
 TESTS = Path(__file__).resolve().parent
 GOLDEN = TESTS / "golden"
-SHARED = TESTS.parent.parent / "shared"
+ROOT = TESTS.parent
+SHARED = ROOT.parent / "shared"
 
 
 @pytest.fixture(scope="session")
@@ -54,3 +63,92 @@ def relative_error() -> Callable[[Tensor, Tensor], float]:
         return float(torch.linalg.vector_norm(got - expected) / torch.linalg.vector_norm(expected))
 
     return error
+
+
+@pytest.fixture(scope="session")
+def comfyui_path() -> Path:
+    """The folder of the real host: `COMFYUI_PATH`, which `quickstart.py test` sets."""
+    path = Path(os.environ.get("COMFYUI_PATH", ROOT / ".host" / "ComfyUI"))
+    if not (path / "main.py").is_file():
+        pytest.skip(f"no ComfyUI in {path}: set COMFYUI_PATH, or run `python quickstart.py test`")
+    return path
+
+
+@pytest.fixture(scope="session")
+def host_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base directory of the host, the way a user's looks."""
+    base = tmp_path_factory.mktemp("base")
+    for name in ("custom_nodes", "input", "output", "temp", "user/default"):
+        (base / name).mkdir(parents=True)
+    (base / "user/default/comfy.settings.json").write_text('{"Comfy.TutorialCompleted": true}')
+    return base
+
+
+@pytest.fixture(scope="session")
+def tiny(host_base: Path) -> TinyModels:
+    """Tiny checkpoints in the host's models folder, also under the names of the released files.
+
+    With the released names the bundled workflows run unchanged.
+    """
+    models = host_base / "models"
+    tiny = write_tiny_models(models)
+    own = models / "fantasyid"
+    for source, name in (
+        (tiny.eva_clip, "FantasyID/face_encoder/EVA02_CLIP_L_336_psz14_s6B.pt"),
+        (tiny.transforms, "transform.pkl"),
+        (tiny.deca, "deca_model.tar"),
+        (tiny.flame, "generic_model.pkl"),
+        (tiny.text_encoder, "../text_encoders/t5xxl_fp16.safetensors"),
+        (tiny.vae, "../vae/cogvideox_vae.safetensors"),
+    ):
+        (own / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, own / name)
+    shutil.copytree(tiny.model / "transformer", own / "FantasyID" / "transformer")
+    save_base_in_host_names(tiny.model, models / "diffusion_models")
+    return tiny
+
+
+def save_base_in_host_names(model: Path, folder: Path) -> None:
+    """The base transformer as ComfyUI users have it: one file, the host's own names."""
+    weights: dict[str, Tensor] = {}
+    for shard in sorted((model / "transformer").glob("*.safetensors")):
+        weights |= load_file(shard)
+    names = sort_released_keys(weights).base
+    folder.mkdir(parents=True, exist_ok=True)
+    base = {host_name: weights[key] for host_name, key in names.items()}
+    save_file(base, folder / "cogvideox_5b_i2v.safetensors")
+
+
+@pytest.fixture(scope="session")
+def photo(host_base: Path) -> Path:
+    """The astronaut of scikit-image (NASA, public domain) in the host's input folder."""
+    skimage_data = pytest.importorskip("skimage.data", reason="scikit-image is absent")
+    from PIL import Image
+
+    path = host_base / "input" / "photo.png"
+    Image.fromarray(skimage_data.astronaut()).save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def server(comfyui_path: Path, host_base: Path, tiny: TinyModels, photo: Path) -> Iterator[Server]:
+    """A real ComfyUI server with the extension, tiny models and the photo."""
+    assert tiny.model.is_dir()
+    assert photo.is_file()
+    for name, target in (
+        ("ComfyUI-FantasyID", ROOT),
+        ("fantasyid_tiny_host", ROOT / "demo_nodes" / "fantasyid_tiny_host"),
+    ):
+        (host_base / "custom_nodes" / name).symlink_to(target, target_is_directory=True)
+    port = choose_port(None)
+    command = [sys.executable, "main.py", "--cpu", "--listen", "127.0.0.1", "--port", str(port)]
+    command += ["--base-directory", str(host_base), "--database-url", "sqlite:///:memory:"]
+    command += ["--disable-auto-launch", "--disable-api-nodes"]
+    with Server(command, comfyui_path, port, host_base / "server.log") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def client(server: Server) -> Client:
+    """Prompts to the server."""
+    return Client(server)

@@ -1,0 +1,1 @@
+"""Everything that touches ComfyUI: folders, weights, the patched model, sampling."""

@@ -1,0 +1,221 @@
+"""The released samplers as the host's SAMPLER and SIGMAS, and the all-in-one run.
+
+The host's own k-diffusion samplers cannot be used: they multiply the first noise by sigma, which
+is 4518 for this schedule, while CogVideoX reads unit-variance states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import comfy.model_management
+import comfy.sample
+import comfy.samplers
+import comfy.utils
+import latent_preview
+import torch
+from torch import Tensor
+from tqdm.auto import trange
+
+from ..diffusion import (
+    DpmHistory,
+    add_noise,
+    alpha_from_sigma,
+    ddim_step,
+    dpm_step,
+    trailing_timesteps,
+)
+from ..rotary import MAX_LATENT_FRAMES
+from .cogvideox import require_cogvideox_i2v
+
+RULES = ("dpm", "ddim")
+
+
+class ReleasedSampler(comfy.samplers.Sampler):
+    """DPM (the released pipeline's) or DDIM on unit-variance states.
+
+    Args:
+        rule: "dpm", second order with fresh noise at each step, or "ddim", deterministic.
+    """
+
+    def __init__(self, rule: str) -> None:
+        if rule not in RULES:
+            raise ValueError(f'the sampler is "{rule}", expected one of {", ".join(RULES)}')
+        self.rule = rule
+
+    def sample(
+        self,
+        model_wrap: Any,
+        sigmas: Tensor,
+        extra_args: dict[str, Any],
+        callback: Callable[..., None] | None,
+        noise: Tensor,
+        latent_image: Tensor | None = None,
+        denoise_mask: Tensor | None = None,
+        disable_pbar: bool = False,
+    ) -> Tensor:
+        """Run all steps; called by the host, see `comfy.samplers.Sampler`.
+
+        Args:
+            noise: `(B, 16, T, H, W)` standard normal.
+            latent_image: Clean latents to start from, like `noise`; zeros when there are none.
+            denoise_mask: 1 where the video is made anew, 0 where `latent_image` stays.
+        """
+        check_latent_shape(tuple(noise.shape), extra_args.get("model_options", {}))
+        alphas = self._alphas(model_wrap, sigmas)
+        draw = _noise_source(noise, extra_args.get("seed"))
+        clean = torch.zeros_like(noise) if latent_image is None else latent_image
+        sample = add_noise(clean, noise, alphas[0])
+        sigma_batch = sigmas[:, None] * noise.new_ones(1, noise.shape[0])
+        history: DpmHistory | None = None
+        steps = len(sigmas) - 1
+        for i in trange(steps, disable=disable_pbar):
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            denoised = model_wrap(
+                sample,
+                sigma_batch[i],
+                model_options=extra_args.get("model_options", {}),
+                seed=extra_args.get("seed"),
+            )
+            if alphas[i] == 0.0:
+                # The host keeps sigma finite (4518.76) where the schedule has alpha = 0 and so
+                # leaves 1/4519 of the noise in its estimate; take it out.
+                denoised = denoised - sample / (1.0 + sigma_batch[i, 0] ** 2) ** 0.5
+            if denoise_mask is not None:
+                denoised = denoised * denoise_mask + clean * (1.0 - denoise_mask)
+            if callback is not None:
+                callback(i, denoised, sample, steps)
+            sample = self._step(sample, denoised, draw, alphas[i], alphas[i + 1], history)
+            history = DpmHistory(denoised, alphas[i])
+            if denoise_mask is not None:
+                known = add_noise(clean, noise, alphas[i + 1])
+                sample = sample * denoise_mask + known * (1.0 - denoise_mask)
+        return sample
+
+    def _step(
+        self,
+        sample: Tensor,
+        denoised: Tensor,
+        draw: Callable[[], Tensor],
+        alpha: float,
+        alpha_next: float,
+        history: DpmHistory | None,
+    ) -> Tensor:
+        if self.rule == "ddim":
+            return ddim_step(sample, denoised, alpha, alpha_next)
+        return dpm_step(sample, denoised, draw(), alpha, alpha_next, history)
+
+    @staticmethod
+    def _alphas(model_wrap: Any, sigmas: Tensor) -> list[float]:
+        highest = float(model_wrap.inner_model.model_sampling.sigma_max)
+        # The schedule ends in alpha = 0; the host writes that as its highest sigma.
+        return [0.0 if s >= highest * (1 - 1e-6) else alpha_from_sigma(s) for s in sigmas.tolist()]
+
+
+def _noise_source(like: Tensor, seed: int | None) -> Callable[[], Tensor]:
+    """Fresh noise per step, the same on every device for one seed."""
+    generator = torch.Generator("cpu").manual_seed(((seed or 0) + 1) % 2**64)
+
+    def draw() -> Tensor:
+        return torch.randn(like.shape, generator=generator).to(like)
+
+    return draw
+
+
+def check_latent_shape(shape: tuple[int, ...], model_options: dict[str, Any]) -> None:
+    """Refuse latents that the model cannot place.
+
+    Raises:
+        ValueError: Not a video latent, an odd height or width, or more frames than were trained
+            without context windows on the MODEL.
+    """
+    if len(shape) != 5 or shape[1] != 16:
+        raise ValueError(
+            f"the latent is {shape}, expected (batch, 16, frames, height, width): make it with "
+            "the FantasyID Face Latent node"
+        )
+    frames, height, width = shape[2:]
+    if height % 2 or width % 2:
+        raise ValueError(
+            f"the latent is {width}x{height} cells ({width * 8}x{height * 8} pixels): width and "
+            "height in pixels must be multiples of 16"
+        )
+    if frames > MAX_LATENT_FRAMES and "context_handler" not in model_options:
+        raise ValueError(
+            f"the latent has {frames} frames ({4 * frames - 3} in the video); positions beyond "
+            f"{MAX_LATENT_FRAMES} (49 frames) were never trained: use at most 49 frames, or a "
+            "Context Windows node on the model"
+        )
+
+
+def trailing_sigmas(model: Any, steps: int, denoise: float) -> Tensor:
+    """SIGMAS of the released schedule: `(steps + 1,)`, from pure noise (or less) down to 0.
+
+    Args:
+        model: MODEL, for the host's sigma of each timestep.
+        steps: Steps that are run.
+        denoise: 1 starts from pure noise; less starts later, from the latent that is given.
+
+    Raises:
+        ValueError: The MODEL is no CogVideoX image-to-video, or the numbers are out of range.
+    """
+    require_cogvideox_i2v(model)
+    if not 0.0 < denoise <= 1.0:
+        raise ValueError(f"denoise is {denoise}, expected more than 0 and at most 1")
+    timesteps = trailing_timesteps(max(steps, int(steps / denoise)))[-steps:]
+    table = model.get_model_object("model_sampling").sigmas
+    return torch.cat([table[timesteps].float().cpu(), torch.zeros(1)])
+
+
+def check_conditioning(model: Any, positive: list, negative: list) -> None:
+    """Refuse a text encoder of another width before anything is sampled.
+
+    Raises:
+        ValueError: Names both widths.
+    """
+    expected = require_cogvideox_i2v(model).patch_embed.text_proj.in_features
+    for name, conditioning in (("positive", positive), ("negative", negative)):
+        for tensor, _ in conditioning:
+            if tensor.shape[-1] != expected:
+                raise ValueError(
+                    f"the {name} prompt is encoded {tensor.shape[-1]} wide, the model takes "
+                    f"{expected}: load the T5 of this model with CLIPLoader, type cogvideox "
+                    "(tiny and real parts mixed?)"
+                )
+
+
+def run(
+    model: Any,
+    seed: int,
+    cfg: float,
+    sampler: comfy.samplers.Sampler,
+    sigmas: Tensor,
+    positive: list,
+    negative: list,
+    latent: dict[str, Any],
+) -> dict[str, Any]:
+    """Sample a LATENT with progress, previews and interrupt, as the host's SamplerCustom does.
+
+    Raises:
+        ValueError: A part does not fit the model; said before the first step.
+    """
+    check_conditioning(model, positive, negative)
+    start = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
+    check_latent_shape(tuple(start.shape), model.model_options)
+    noise = comfy.sample.prepare_noise(start, seed, latent.get("batch_index"))
+    samples = comfy.sample.sample_custom(
+        model,
+        noise,
+        cfg,
+        sampler,
+        sigmas,
+        positive,
+        negative,
+        start,
+        noise_mask=latent.get("noise_mask"),
+        callback=latent_preview.prepare_callback(model, sigmas.shape[-1] - 1),
+        disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+        seed=seed,
+    )
+    return {**latent, "samples": samples}

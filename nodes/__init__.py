@@ -1,0 +1,46 @@
+"""The nodes: sockets and words. One file per stage; no arithmetic."""
+
+from comfy_api.latest import ComfyExtension, io
+
+from ..fantasyid.host.files import register_folders
+from .apply import FantasyIDApply, FantasyIDFaceLatent
+from .face import FantasyIDAlignFace
+from .geometry import FantasyIDFaceVertices, FantasyIDLoadVertices, FantasyIDVerticesToMesh
+from .loaders import (
+    FantasyIDAdapterLoader,
+    FantasyIDDecaLoader,
+    FantasyIDFaceEncoderLoader,
+    FantasyIDModelLoader,
+)
+from .sampling import FantasyIDSampler, FantasyIDSamplerSelect, FantasyIDScheduler
+from .tokens import FantasyIDFaceTokens, FantasyIDFuse
+
+NODES: list[type[io.ComfyNode]] = [
+    FantasyIDModelLoader,
+    FantasyIDAdapterLoader,
+    FantasyIDFaceEncoderLoader,
+    FantasyIDDecaLoader,
+    FantasyIDAlignFace,
+    FantasyIDFaceVertices,
+    FantasyIDLoadVertices,
+    FantasyIDVerticesToMesh,
+    FantasyIDFaceTokens,
+    FantasyIDFuse,
+    FantasyIDApply,
+    FantasyIDFaceLatent,
+    FantasyIDScheduler,
+    FantasyIDSamplerSelect,
+    FantasyIDSampler,
+]
+
+
+class FantasyIDExtension(ComfyExtension):
+    """What ComfyUI asks for the nodes."""
+
+    async def on_load(self) -> None:
+        """Make `models/fantasyid` known before any drop-down is filled."""
+        register_folders()
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        """All nodes of the extension."""
+        return NODES

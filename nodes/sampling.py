@@ -1,0 +1,151 @@
+"""The released samplers: as SAMPLER and SIGMAS, and all in one node."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..fantasyid.host import sampler as host_sampler
+from . import types
+
+SEED_MAX = 0xFFFFFFFFFFFFFFFF
+
+
+def _sampler_input(name: str) -> io.Combo.Input:
+    return io.Combo.Input(
+        name,
+        options=list(host_sampler.RULES),
+        tooltip="dpm is what the released pipeline uses: second order, fresh noise at each step. "
+        "ddim adds no noise and is calmer with few steps.",
+    )
+
+
+def _steps_input() -> io.Int.Input:
+    return io.Int.Input(
+        "steps",
+        default=50,
+        min=1,
+        max=1000,
+        tooltip="Denoising steps. More is finer and slower; 50 is the released number. Numbers "
+        "that divide 1000 follow the released schedule exactly.",
+    )
+
+
+def _denoise_input() -> io.Float.Input:
+    return io.Float.Input(
+        "denoise",
+        default=1.0,
+        min=0.01,
+        max=1.0,
+        step=0.01,
+        tooltip="1 makes a new video from pure noise. Lower keeps more of the latent that comes "
+        "in, for a second pass.",
+    )
+
+
+class FantasyIDScheduler(io.ComfyNode):
+    """The released schedule."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FantasyIDScheduler",
+            display_name="FantasyID Scheduler",
+            category=f"{types.CATEGORY}/sampling",
+            description="The trailing zero-SNR schedule of CogVideoX as SIGMAS, for "
+            "SamplerCustomAdvanced.",
+            search_aliases=["sigmas", "cogvideox scheduler"],
+            inputs=[
+                io.Model.Input("model", tooltip="The CogVideoX MODEL that will be sampled."),
+                _steps_input(),
+                _denoise_input(),
+            ],
+            outputs=[io.Sigmas.Output("sigmas", display_name="sigmas")],
+        )
+
+    @classmethod
+    def execute(cls, model: Any, steps: int, denoise: float) -> io.NodeOutput:
+        return io.NodeOutput(host_sampler.trailing_sigmas(model, steps, denoise))
+
+
+class FantasyIDSamplerSelect(io.ComfyNode):
+    """The released update rules."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FantasyIDSamplerSelect",
+            display_name="FantasyID Sampler Select",
+            category=f"{types.CATEGORY}/sampling",
+            description="The CogVideoX update rules as SAMPLER, for SamplerCustomAdvanced. "
+            "ComfyUI's own samplers do not fit this model.",
+            search_aliases=["cogvideox sampler", "dpm", "ddim"],
+            inputs=[_sampler_input("sampler")],
+            outputs=[io.Sampler.Output("sampler_out", display_name="sampler")],
+        )
+
+    @classmethod
+    def execute(cls, sampler: str) -> io.NodeOutput:
+        return io.NodeOutput(host_sampler.ReleasedSampler(sampler))
+
+
+class FantasyIDSampler(io.ComfyNode):
+    """Sample a video."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FantasyIDSampler",
+            display_name="FantasyID Sampler",
+            category=f"{types.CATEGORY}/sampling",
+            description="Sample a CogVideoX video with the released schedule and update rule, all "
+            "in one node. Everything is checked before the first step.",
+            search_aliases=["ksampler", "cogvideox sampler", "video sampler"],
+            inputs=[
+                io.Model.Input("model", tooltip="The MODEL with the identity applied."),
+                io.Conditioning.Input("positive", tooltip="From FantasyID Face Latent."),
+                io.Conditioning.Input("negative", tooltip="From FantasyID Face Latent."),
+                io.Latent.Input("latent_image", tooltip="From FantasyID Face Latent."),
+                io.Int.Input(
+                    "seed",
+                    default=42,
+                    min=0,
+                    max=SEED_MAX,
+                    control_after_generate=True,
+                    tooltip="The same seed gives the same video; another one gives another take.",
+                ),
+                _steps_input(),
+                io.Float.Input(
+                    "cfg",
+                    default=6.0,
+                    min=0.0,
+                    max=100.0,
+                    step=0.1,
+                    tooltip="How strictly the prompt is followed. Higher is more literal and more "
+                    "contrasty; 6 is the released number, 1 halves the time.",
+                ),
+                _sampler_input("sampler"),
+                _denoise_input(),
+            ],
+            outputs=[io.Latent.Output("latent", display_name="latent")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        positive: Any,
+        negative: Any,
+        latent_image: Any,
+        seed: int,
+        steps: int,
+        cfg: float,
+        sampler: str,
+        denoise: float,
+    ) -> io.NodeOutput:
+        rule = host_sampler.ReleasedSampler(sampler)
+        sigmas = host_sampler.trailing_sigmas(model, steps, denoise)
+        return io.NodeOutput(
+            host_sampler.run(model, seed, cfg, rule, sigmas, positive, negative, latent_image)
+        )

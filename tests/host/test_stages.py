@@ -1,0 +1,221 @@
+"""Each stage as its node, on the real host, with tiny format-true files."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="module")
+def photo_image():
+    skimage_data = pytest.importorskip("skimage.data", reason="scikit-image is absent")
+    return torch.from_numpy(skimage_data.astronaut()).float()[None] / 255
+
+
+@pytest.fixture(scope="module")
+def loaded(host):
+    model, adapter = host.run(
+        "FantasyIDModelLoader",
+        model="tiny-fantasyid",
+        mesh_transforms="tiny_transform.pkl",
+        weight_dtype="default",
+    )
+    (encoder,) = host.run(
+        "FantasyIDFaceEncoderLoader", face_encoder="tiny_EVA02_CLIP_L_336_psz14_s6B.pt"
+    )
+    (deca,) = host.run(
+        "FantasyIDDecaLoader", deca="tiny_deca_model.tar", flame="tiny_generic_model.pkl"
+    )
+    (clip,) = host.run("CLIPLoader", clip_name="tiny_t5xxl.safetensors", type="cogvideox")
+    (vae,) = host.run("VAELoader", vae_name="tiny_cogvideox_vae.safetensors")
+    return {
+        "model": model,
+        "adapter": adapter,
+        "encoder": encoder,
+        "deca": deca,
+        "clip": clip,
+        "vae": vae,
+    }
+
+
+def align(host, image, **changes):
+    inputs = {
+        "image": image,
+        "detector": "cascade",
+        "choose": "nearest centre",
+        "index": 0,
+        "no_face": "stop",
+    }
+    return host.run("FantasyIDAlignFace", **(inputs | changes))
+
+
+@pytest.fixture(scope="module")
+def aligned(host, photo_image):
+    return align(host, photo_image)
+
+
+@pytest.fixture(scope="module")
+def identity(host, loaded, aligned):
+    return make_identity(host, loaded, aligned[0])
+
+
+def make_identity(host, loaded, face):
+    (geometry,) = host.run(
+        "FantasyIDFaceVertices", deca=loaded["deca"], face=face, mode="as released"
+    )
+    (tokens,) = host.run(
+        "FantasyIDFaceTokens", face_encoder=loaded["encoder"], adapter=loaded["adapter"], face=face
+    )
+    (identity,) = host.run(
+        "FantasyIDFuse", adapter=loaded["adapter"], face_tokens=tokens, geometry=geometry
+    )
+    return identity
+
+
+def test_align_gives_a_crop_boxes_and_words(aligned):
+    face, crop, boxes, preview, report = aligned
+    assert tuple(crop.shape) == (1, 512, 512, 3)
+    assert 0 <= crop.min() < crop.max() <= 1
+    assert len(boxes) == 1
+    assert len(boxes[0]) == 1
+    assert boxes[0][0]["label"] == "face"
+    assert preview.shape == (1, 512, 512, 3)
+    assert "cascade" in report
+    assert face.empty_reason == ""
+
+
+def test_identity_has_the_released_number_of_tokens(identity):
+    assert identity.face_tokens.shape == (1, 36, 128)
+    assert identity.vertex_tokens.shape == (1, 79, 128)
+    assert torch.isfinite(identity.tokens).all()
+    assert identity.tokens.std() > 1e-3
+
+
+def test_another_face_gives_another_identity(host, loaded, photo_image, identity):
+    other = make_identity(host, loaded, photo_image.flip(2).pow(2.0))
+    assert not torch.allclose(other.face_tokens, identity.face_tokens, atol=1e-3)
+    assert not torch.allclose(other.vertex_tokens, identity.vertex_tokens, atol=1e-4)
+
+
+def test_all_weights_are_under_the_hosts_memory_manager(loaded):
+    from comfy.model_patcher import ModelPatcher
+
+    adapter, deca = loaded["adapter"], loaded["deca"]
+    patchers = [adapter.abstractor, adapter.fusion, adapter.injectors, deca.encoder, deca.flame]
+    for patcher in [*patchers, loaded["encoder"].patcher, loaded["model"]]:
+        assert isinstance(patcher, ModelPatcher)
+
+
+def conditioning(host, loaded, face, length=9, width=96, height=64):
+    positive, negative = (
+        host.run("CLIPTextEncode", clip=loaded["clip"], text=text)[0] for text in ("a smile", "")
+    )
+    return host.run(
+        "FantasyIDFaceLatent",
+        positive=positive,
+        negative=negative,
+        vae=loaded["vae"],
+        face=face,
+        width=width,
+        height=height,
+        length=length,
+    )
+
+
+@pytest.fixture(scope="module")
+def conditioned(host, loaded, aligned):
+    return conditioning(host, loaded, aligned[0])
+
+
+def sample(host, model, conditioned, **changes):
+    positive, negative, latent = conditioned
+    inputs = {"seed": 3, "steps": 3, "cfg": 6.0, "sampler": "dpm", "denoise": 1.0}
+    inputs |= {"model": model, "positive": positive, "negative": negative, "latent_image": latent}
+    return host.run("FantasyIDSampler", **(inputs | changes))[0]["samples"]
+
+
+def apply(host, loaded, identity, strength=1.0, model=None):
+    return host.run(
+        "FantasyIDApply",
+        model=model or loaded["model"],
+        adapter=loaded["adapter"],
+        identity=identity,
+        strength=strength,
+    )[0]
+
+
+def test_face_latent_has_the_videos_size(conditioned):
+    positive, _, latent = conditioned
+    assert latent["samples"].shape == (1, 16, 3, 8, 12)
+    assert positive[0][1]["concat_latent_image"].shape == (1, 16, 1, 8, 12)
+
+
+def test_identity_changes_the_video_and_strength_zero_does_not(host, loaded, identity, conditioned):
+    plain = sample(host, loaded["model"], conditioned)
+    assert torch.equal(plain, sample(host, loaded["model"], conditioned)), "not reproducible"
+    off = sample(host, apply(host, loaded, identity, 0.0), conditioned)
+    assert torch.equal(plain, off)
+    on = sample(host, apply(host, loaded, identity), conditioned)
+    assert (on - plain).norm() / plain.norm() > 1e-3
+    half = sample(host, apply(host, loaded, identity, 0.5), conditioned)
+    assert 0 < (half - plain).norm() < (on - plain).norm() * 1.5
+    assert torch.equal(plain, sample(host, loaded["model"], conditioned)), "a trace was left"
+
+
+def test_other_identities_give_other_videos(host, loaded, identity, conditioned, photo_image):
+    other = make_identity(host, loaded, photo_image.flip(2).pow(2.0))
+    one = sample(host, apply(host, loaded, identity), conditioned)
+    two = sample(host, apply(host, loaded, other), conditioned)
+    assert (one - two).norm() / one.norm() > 1e-5
+
+
+def test_the_face_latent_changes_the_video(host, loaded, conditioned, photo_image):
+    plain = sample(host, loaded["model"], conditioned)
+    other = sample(host, loaded["model"], conditioning(host, loaded, 1 - photo_image))
+    assert (plain - other).norm() / plain.norm() > 1e-4
+
+
+def test_nothing_is_left_on_the_shared_transformer(host, loaded, identity, conditioned):
+    sample(host, apply(host, loaded, identity), conditioned)
+    transformer = loaded["model"].model.diffusion_model
+    for name, module in transformer.named_modules():
+        assert not module._forward_hooks, name
+    assert "_get_rotary_emb" not in vars(transformer)
+
+
+def test_the_native_sampler_path_gives_the_same_video(host, loaded, identity, conditioned):
+    positive, negative, latent = conditioned
+    model = apply(host, loaded, identity)
+    (sigmas,) = host.run("FantasyIDScheduler", model=model, steps=3, denoise=1.0)
+    (sampler,) = host.run("FantasyIDSamplerSelect", sampler="dpm")
+    (noise,) = host.run("RandomNoise", noise_seed=3)
+    (guider,) = host.run("CFGGuider", model=model, positive=positive, negative=negative, cfg=6.0)
+    out = host.run(
+        "SamplerCustomAdvanced",
+        noise=noise,
+        guider=guider,
+        sampler=sampler,
+        sigmas=sigmas,
+        latent_image=latent,
+    )
+    assert torch.equal(out[0]["samples"], sample(host, model, conditioned))
+
+
+def test_a_model_of_the_hosts_own_loader_gives_the_same_video(host, loaded, identity, conditioned):
+    (base,) = host.run(
+        "UNETLoader", unet_name="cogvideox_5b_i2v.safetensors", weight_dtype="default"
+    )
+    ours = sample(host, apply(host, loaded, identity), conditioned)
+    theirs = sample(host, apply(host, loaded, identity, model=base), conditioned)
+    torch.testing.assert_close(ours, theirs)
+    bare = sample(host, base, conditioned)
+    corrected = sample(host, apply(host, loaded, identity, 0.0, model=base), conditioned)
+    assert not torch.allclose(bare, corrected, atol=1e-4), "the host no longer needs correction"
+
+
+def test_keys_and_values_are_dropped_after_the_run(host, ours, loaded, identity, conditioned):
+    model = apply(host, loaded, identity)
+    sample(host, model, conditioned)
+    key = ours("fantasyid.host.cogvideox").IDENTITY_KEY
+    (injection,) = model.get_wrappers("apply_model", key)
+    assert injection._keys_values == {}
