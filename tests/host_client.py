@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import time
+import urllib.request
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -92,6 +93,11 @@ class Client:
         finally:
             socket.close()
         return run
+
+    def interrupt(self) -> None:
+        """Press the stop button."""
+        url = f"http://127.0.0.1:{self.server.port}/interrupt"
+        urllib.request.urlopen(urllib.request.Request(url, data=b"{}"), timeout=30).close()
 
     def _listen(self, socket: WebSocket, prompt_id: str, run: Run, during: Any) -> None:
         while True:

@@ -219,3 +219,26 @@ def test_keys_and_values_are_dropped_after_the_run(host, ours, loaded, identity,
     key = ours("fantasyid.host.cogvideox").IDENTITY_KEY
     (injection,) = model.get_wrappers("apply_model", key)
     assert injection._keys_values == {}
+
+
+def test_an_interrupt_stops_within_one_step(host, loaded, identity, conditioned):
+    import comfy.model_management as management
+
+    calls = []
+
+    def press_stop_in_the_second_step(executor, *args, **kwargs):
+        calls.append(1)
+        if len(calls) == 2:
+            management.interrupt_current_processing(True)
+        return executor(*args, **kwargs)
+
+    model = apply(host, loaded, identity)
+    expected = sample(host, model, conditioned)
+    stoppable = model.clone()
+    stoppable.add_wrapper_with_key("apply_model", "stop", press_stop_in_the_second_step)
+    with pytest.raises(management.InterruptProcessingException):
+        sample(host, stoppable, conditioned, steps=10)
+    assert len(calls) == 2
+    for name, module in loaded["model"].model.diffusion_model.named_modules():
+        assert not module._forward_hooks, name
+    assert torch.equal(sample(host, model, conditioned), expected)

@@ -115,13 +115,8 @@ def test_every_form_of_ply_is_read(
 
 
 def _as_text(rows: np.ndarray) -> str:
-    lines = []
-    for row in rows.tolist():
-        flat = [
-            x for part in row for x in (part if isinstance(part, np.ndarray | list) else [part])
-        ]
-        lines.append(" ".join(repr(x) for x in flat) + "\n")
-    return "".join(lines)
+    lines = (np.hstack([np.ravel(part) for part in row]).tolist() for row in rows.tolist())
+    return "".join(" ".join(map(repr, line)) + "\n" for line in lines)
 
 
 def test_polygons_become_triangles(tmp_path):
