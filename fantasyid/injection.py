@@ -133,6 +133,10 @@ class LayerInjectors(nn.Module):
             for _ in range(config.num_injectors)
         )
 
+    def in_order(self) -> list[LayerInjector]:
+        """The injectors, first block first."""
+        return [layer for layer in self.injectors if isinstance(layer, LayerInjector)]
+
 
 def injected_blocks(num_blocks: int, num_injectors: int) -> list[int]:
     """Which blocks an injector follows: every k-th one, starting with block 0.

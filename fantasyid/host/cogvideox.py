@@ -27,15 +27,16 @@ IN_CHANNELS = 32
 Rotary = Callable[..., tuple[Tensor, Tensor]]
 
 
-def require_cogvideox_i2v(model: Any) -> nn.Module:
+def require_cogvideox_i2v(model: Any) -> Any:
     """The transformer of a MODEL that this extension can steer.
 
     Raises:
         ValueError: The MODEL is of another family, or a CogVideoX without image channels, or of
             the 1.5 generation.
     """
-    transformer = getattr(model.model, "diffusion_model", None)
-    if not isinstance(transformer, comfy.ldm.cogvideo.model.CogVideoXTransformer3DModel):
+    transformer: Any = getattr(model.model, "diffusion_model", None)
+    kind: Any = comfy.ldm.cogvideo.model.CogVideoXTransformer3DModel
+    if not isinstance(transformer, kind):
         raise ValueError(
             f"the model input holds a {type(model.model).__name__}; FantasyID needs CogVideoX-5B "
             "image-to-video: use the FantasyID Model Loader, or load CogVideoX-5B-I2V"
@@ -146,7 +147,7 @@ class IdentityInjection:
     def __init__(self, injectors: LayerInjectors, tokens: Tensor, strength: float) -> None:
         self._tokens, self._strength = tokens, strength
         self._keys_values: dict[tuple, tuple[Tensor, Tensor]] = {}
-        self._hooks = [self._hook(i, layer) for i, layer in enumerate(injectors.injectors)]
+        self._hooks = [self._hook(i, layer) for i, layer in enumerate(injectors.in_order())]
 
     def __call__(self, executor: Any, *args: Any, **kwargs: Any) -> Tensor:
         """Run the wrapped call with a hook on every injected block."""

@@ -253,6 +253,9 @@ def deca_state_dict(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
 def preprocess(photo: Tensor) -> Tensor:
     """Stretch a photo to the encoder's size, exactly as Pillow's bilinear resize does.
 
+    Width first, then height, rounded between: the order of every Pillow before 13. Newer ones
+    take the height of tall photos first, which differs by one level here and there.
+
     Args:
         photo: `(B, H, W, 3)` RGB in [0, 1].
 

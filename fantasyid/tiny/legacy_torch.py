@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, _utils
 
 STORAGE_KINDS = {torch.float32: torch.FloatStorage, torch.int64: torch.LongStorage}
 _MAGIC = 0x1950A86A20F9469CFC6C
@@ -49,7 +49,7 @@ class _StoragePickler(pickle.Pickler):
         self.storages.append(storage)
         tensor = storage.tensor
         layout = (0, tuple(tensor.shape), tensor.stride(), False, OrderedDict())
-        return torch._utils._rebuild_tensor_v2, (storage, *layout)
+        return _utils._rebuild_tensor_v2, (storage, *layout)
 
     def persistent_id(self, obj: Any, /) -> Any:
         if not isinstance(obj, _Storage):
