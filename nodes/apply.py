@@ -42,6 +42,7 @@ class FantasyIDApply(io.ComfyNode):
             ],
             outputs=[io.Model.Output("model_out", display_name="model")],
             hidden=[io.Hidden.unique_id],
+            has_intermediate_output=True,
         )
 
     @classmethod

@@ -83,6 +83,7 @@ class FantasyIDAlignFace(io.ComfyNode):
                 io.String.Output("report", display_name="report"),
             ],
             hidden=[io.Hidden.unique_id],
+            has_intermediate_output=True,
         )
 
     @classmethod

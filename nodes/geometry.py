@@ -118,6 +118,7 @@ class FantasyIDVerticesToMesh(io.ComfyNode):
                 io.Image.Output("views", display_name="views"),
             ],
             hidden=[io.Hidden.unique_id],
+            has_intermediate_output=True,
         )
 
     @classmethod

@@ -62,6 +62,7 @@ class FantasyIDFuse(io.ComfyNode):
             ],
             outputs=[types.Identity.Output("identity", display_name="identity")],
             hidden=[io.Hidden.unique_id],
+            has_intermediate_output=True,
         )
 
     @classmethod

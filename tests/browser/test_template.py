@@ -1,0 +1,169 @@
+"""A user's first minute: Templates dialog, our template, Run, a video on the node."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import urllib.parse
+from pathlib import Path
+
+import pytest
+
+ARTIFACTS = Path(__file__).resolve().parents[1] / "artifacts"
+CHROMIUM_FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+)
+APP_READY = """() => window.app && window.app.graph && window.app.extensionManager
+    && window.LiteGraph && Object.keys(window.LiteGraph.registered_node_types).length > 100"""
+WATCH_ENDINGS = """() => { window.__endings = [];
+    for (const name of ['execution_success', 'execution_error', 'execution_interrupted'])
+        window.app.api.addEventListener(name, event => window.__endings.push([name, event.detail]));
+}"""
+# What a user would type into the widgets to get a small video quickly.
+SMALL = {"width": 96, "height": 64, "length": 9, "steps": 2}
+SET_WIDGETS = """(values) => { for (const node of window.app.graph._nodes)
+    if (node.type.startsWith('FantasyID')) for (const widget of node.widgets || [])
+        if (widget.name in values) widget.value = values[widget.name]; }"""
+
+
+def chromium() -> str:
+    """The system's Chromium; a browser is never downloaded."""
+    for name in ("chromium", "chromium-browser", "google-chrome", "chrome"):
+        if path := shutil.which(name):
+            return path
+    if os.environ.get("FANTASYID_REQUIRE_BROWSER"):
+        pytest.fail("no Chromium on the PATH, and FANTASYID_REQUIRE_BROWSER asks for one")
+    return pytest.skip("no Chromium on the PATH")
+
+
+@pytest.fixture(scope="module")
+def outside() -> list[str]:
+    """Requests that the page made to anything but the server on this machine."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def page(server, tmp_path_factory, outside):
+    """The web UI of the real server in headless Chromium."""
+    executable = chromium()
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is absent")
+    with playwright.sync_playwright() as engine:
+        context = engine.chromium.launch_persistent_context(
+            tmp_path_factory.mktemp("profile"),
+            executable_path=executable,
+            headless=True,
+            args=list(CHROMIUM_FLAGS),
+            viewport={"width": 1800, "height": 1000},
+        )
+
+        def route(route):
+            if urllib.parse.urlparse(route.request.url).hostname not in ("127.0.0.1", None):
+                outside.append(route.request.url)
+                route.abort()
+            else:
+                route.continue_()
+
+        context.route("**/*", route)
+        page = context.pages[0]
+        page.goto(f"http://127.0.0.1:{server.port}", wait_until="domcontentloaded")
+        page.wait_for_function(APP_READY, timeout=120_000)
+        page.wait_for_timeout(1500)
+        yield page
+        context.close()
+
+
+def open_template(page, name: str) -> None:
+    """Templates dialog -> ComfyUI-FantasyID -> the card."""
+    page.evaluate("() => { window.app.extensionManager.command.execute('Comfy.BrowseTemplates') }")
+    page.get_by_text("ComfyUI-FantasyID", exact=True).first.click(timeout=30_000)
+    page.wait_for_timeout(1000)
+    ARTIFACTS.mkdir(exist_ok=True)
+    page.screenshot(path=ARTIFACTS / "templates.png")
+    page.get_by_text(re.compile(rf"^{name}$")).first.click(timeout=30_000)
+    page.wait_for_function(
+        "() => window.app.graph._nodes.some(n => n.type === 'FantasyIDAlignFace')", timeout=30_000
+    )
+    page.wait_for_timeout(1500)
+
+
+def run_graph(page) -> None:
+    page.evaluate(WATCH_ENDINGS)
+    page.evaluate("async () => await window.app.queuePrompt(0, 1)")
+    page.wait_for_function("() => window.__endings.length > 0", timeout=300_000)
+    assert page.evaluate("() => window.__endings[0][0]") == "execution_success"
+    page.evaluate("() => { window.app.extensionManager.command.execute('Comfy.Canvas.FitView') }")
+    page.wait_for_timeout(2500)
+
+
+def missing_nodes(page) -> list[str]:
+    return page.evaluate(
+        """() => window.app.graph._nodes.filter(n => n.has_errors
+            || !(n.type in window.LiteGraph.registered_node_types)).map(n => n.type)"""
+    )
+
+
+def test_the_template_runs_and_shows_a_video(page, outside):
+    open_template(page, "photo_to_video")
+    assert missing_nodes(page) == []
+    page.evaluate(SET_WIDGETS, SMALL)
+    run_graph(page)
+    page.screenshot(path=ARTIFACTS / "photo_to_video.png")
+    shown = page.evaluate(
+        """() => window.app.graph._nodes.filter(n => n.type === 'SaveVideo')
+            .map(n => (window.app.nodeOutputs[n.id]?.images || []).map(i => i.filename))"""
+    )
+    assert len(shown) == 1
+    assert shown[0][0].endswith(".mp4")
+    assert outside == []
+
+
+def test_the_head_turns_in_the_hosts_viewer(page):
+    open_template(page, "look_at_the_face")
+    assert missing_nodes(page) == []
+    page.evaluate(SET_WIDGETS, {"size": 256})
+    run_graph(page)
+    page.screenshot(path=ARTIFACTS / "look_at_the_face.png")
+    shown = page.evaluate(
+        """() => window.app.graph._nodes.filter(n => n.type === 'Preview3D')
+            .map(n => window.app.nodeOutputs[n.id]?.result?.[0])"""
+    )
+    assert shown[0].endswith(".glb")
+
+
+@pytest.mark.parametrize("name", ["photo_to_video", "look_at_the_face", "native_sampling"])
+def test_the_api_workflow_is_the_same_graph(page, name):
+    """The UI's own conversion of a template gives the bundled API workflow."""
+    import json
+
+    workflows = Path(__file__).resolve().parents[2] / "workflows"
+    ui = json.loads((workflows / f"{name}.json").read_text("utf-8"))
+    page.evaluate("async (wf) => { await window.app.loadGraphData(wf, true, true, 'test') }", ui)
+    page.wait_for_timeout(500)
+    converted = page.evaluate("async () => (await window.app.graphToPrompt()).output")
+    bundled = json.loads((workflows / "api" / f"{name}.json").read_text("utf-8"))
+    assert len(converted) == len(bundled)
+    assert _by_meaning(bundled, bundled) == _by_meaning(converted, bundled)
+
+
+def _by_meaning(graph, names):
+    """A graph without node ids: class, values and what each link comes from."""
+    known = {node["class_type"]: set(node["inputs"]) for node in names.values()}
+    described = []
+    for node in graph.values():
+        inputs = {
+            key: (graph[str(value[0])]["class_type"], value[1])
+            if isinstance(value, list)
+            else value
+            for key, value in node["inputs"].items()
+            if key in known[node["class_type"]]  # the UI adds the defaults of hidden widgets
+        }
+        described.append((node["class_type"], sorted(inputs.items())))
+    return sorted(described, key=repr)
