@@ -109,3 +109,16 @@ def ddim_step(sample: Tensor, denoised: Tensor, alpha: float, alpha_next: float)
 def add_noise(clean: Tensor, noise: Tensor, alpha: float) -> Tensor:
     """The state at `alpha` of a known clean sample."""
     return math.sqrt(alpha) * clean + math.sqrt(1.0 - alpha) * noise
+
+
+def dynamic_cfg_scale(scale: float, progress: float, power: float = 5.0) -> float:
+    """The guidance of a step when it grows over the run, as in CogVideoX.
+
+    Args:
+        scale: The full guidance, reached at the end (`1 + scale`, as there).
+        progress: Share of the steps that are done, 0 to 1.
+        power: How late it grows.
+
+    Source: CogVideoX (arXiv 2408.06072), the dynamic guidance of its sampler.
+    """
+    return 1.0 + scale * (1.0 - math.cos(math.pi * progress**power)) / 2.0

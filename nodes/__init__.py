@@ -12,7 +12,12 @@ from .loaders import (
     FantasyIDFaceEncoderLoader,
     FantasyIDModelLoader,
 )
-from .sampling import FantasyIDSampler, FantasyIDSamplerSelect, FantasyIDScheduler
+from .sampling import (
+    FantasyIDGuider,
+    FantasyIDSampler,
+    FantasyIDSamplerSelect,
+    FantasyIDScheduler,
+)
 from .tokens import FantasyIDFaceTokens, FantasyIDFuse
 
 NODES: list[type[io.ComfyNode]] = [
@@ -30,6 +35,7 @@ NODES: list[type[io.ComfyNode]] = [
     FantasyIDFaceLatent,
     FantasyIDScheduler,
     FantasyIDSamplerSelect,
+    FantasyIDGuider,
     FantasyIDSampler,
 ]
 

@@ -44,6 +44,28 @@ def _denoise_input() -> io.Float.Input:
     )
 
 
+def _cfg_input() -> io.Float.Input:
+    return io.Float.Input(
+        "cfg",
+        default=6.0,
+        min=0.0,
+        max=100.0,
+        step=0.1,
+        tooltip="How strictly the prompt is followed. Higher is more literal and more contrasty; "
+        "6 is the released number, 1 halves the time.",
+    )
+
+
+def _dynamic_input() -> io.Boolean.Input:
+    return io.Boolean.Input(
+        "dynamic_cfg",
+        default=False,
+        optional=True,
+        tooltip="Let cfg grow from 1 to its full value over the run, late and steeply, as "
+        "CogVideoX offers: freer motion, softer colours. The released pipeline has it off.",
+    )
+
+
 class FantasyIDScheduler(io.ComfyNode):
     """The released schedule."""
 
@@ -90,6 +112,35 @@ class FantasyIDSamplerSelect(io.ComfyNode):
         return io.NodeOutput(host_sampler.ReleasedSampler(sampler))
 
 
+class FantasyIDGuider(io.ComfyNode):
+    """CFG, constant or growing."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FantasyIDGuider",
+            display_name="FantasyID Guider",
+            category=f"{types.CATEGORY}/sampling",
+            description="Prompt guidance as GUIDER, for SamplerCustomAdvanced: constant, or "
+            "growing over the run as CogVideoX offers.",
+            search_aliases=["cfg guider", "dynamic cfg", "cogvideox guidance"],
+            inputs=[
+                io.Model.Input("model", tooltip="The MODEL with the identity applied."),
+                io.Conditioning.Input("positive", tooltip="From FantasyID Face Latent."),
+                io.Conditioning.Input("negative", tooltip="From FantasyID Face Latent."),
+                _cfg_input(),
+                _dynamic_input(),
+            ],
+            outputs=[io.Guider.Output("guider", display_name="guider")],
+        )
+
+    @classmethod
+    def execute(
+        cls, model: Any, positive: Any, negative: Any, cfg: float, dynamic_cfg: bool = False
+    ) -> io.NodeOutput:
+        return io.NodeOutput(host_sampler.make_guider(model, positive, negative, cfg, dynamic_cfg))
+
+
 class FantasyIDSampler(io.ComfyNode):
     """Sample a video."""
 
@@ -116,17 +167,10 @@ class FantasyIDSampler(io.ComfyNode):
                     tooltip="The same seed gives the same video; another one gives another take.",
                 ),
                 _steps_input(),
-                io.Float.Input(
-                    "cfg",
-                    default=6.0,
-                    min=0.0,
-                    max=100.0,
-                    step=0.1,
-                    tooltip="How strictly the prompt is followed. Higher is more literal and more "
-                    "contrasty; 6 is the released number, 1 halves the time.",
-                ),
+                _cfg_input(),
                 _sampler_input("sampler"),
                 _denoise_input(),
+                _dynamic_input(),
             ],
             outputs=[io.Latent.Output("latent", display_name="latent")],
         )
@@ -143,9 +187,9 @@ class FantasyIDSampler(io.ComfyNode):
         cfg: float,
         sampler: str,
         denoise: float,
+        dynamic_cfg: bool = False,
     ) -> io.NodeOutput:
         rule = host_sampler.ReleasedSampler(sampler)
         sigmas = host_sampler.trailing_sigmas(model, steps, denoise)
-        return io.NodeOutput(
-            host_sampler.run(model, seed, cfg, rule, sigmas, positive, negative, latent_image)
-        )
+        guider = host_sampler.make_guider(model, positive, negative, cfg, dynamic_cfg)
+        return io.NodeOutput(host_sampler.run(guider, seed, rule, sigmas, latent_image))

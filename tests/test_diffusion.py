@@ -16,6 +16,7 @@ from fantasyid.diffusion import (
     alphas_cumprod,
     ddim_step,
     dpm_step,
+    dynamic_cfg_scale,
     trailing_timesteps,
 )
 
@@ -96,3 +97,11 @@ def test_sigma_and_alpha_are_the_same_scale(golden):
     # The host's last entry stands for alpha = 0 (sigma 4518.76), so it is left out.
     alphas = torch.tensor([alpha_from_sigma(s) for s in g["host_sigmas"].double().tolist()])
     torch.testing.assert_close(alphas[:-1].double(), alphas_cumprod()[:-1], rtol=1e-5, atol=1e-7)
+
+
+def test_dynamic_guidance_grows_from_one_to_one_plus_scale():
+    scales = [dynamic_cfg_scale(6.0, i / 10) for i in range(11)]
+    assert scales[0] == 1.0
+    assert scales[-1] == pytest.approx(7.0)
+    assert scales == sorted(scales)
+    assert scales[5] < 1.1, "it grows late"

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ..identity import Identity
 from ..injection import LayerInjector, LayerInjectors, injected_blocks
 from ..rotary import rotary_table
+from ..sincos import sincos_table
 
 POSITIONS_KEY = "fantasyid_positions"
 IDENTITY_KEY = "fantasyid_identity"
@@ -83,18 +84,18 @@ class ReleasedPositions:
     def __call__(self, executor: Any, *args: Any, **kwargs: Any) -> Tensor:
         """Run the wrapped call with corrected positions."""
         transformer = executor.class_obj.diffusion_model
+        rotary = self._corrected(transformer._get_rotary_emb)
         with ExitStack() as stack:
-            stack.enter_context(
-                _attribute(
-                    transformer, "_get_rotary_emb", self._corrected(transformer._get_rotary_emb)
-                )
-            )
-            if transformer.patch_embed.use_learned_positional_embeddings:
-                stack.enter_context(
-                    _attribute(transformer, "use_rotary_positional_embeddings", True)
-                )
-                hook = transformer.patch_embed.register_forward_hook(add_text_positions)
-                stack.callback(hook.remove)
+            stack.enter_context(_attribute(transformer, "_get_rotary_emb", rotary))
+            if needs_learned_positions(transformer):
+                embed = transformer.patch_embed
+                for module, name, value in (
+                    (transformer, "use_rotary_positional_embeddings", True),
+                    (embed, "use_learned_positional_embeddings", False),
+                    (embed, "use_positional_embeddings", False),
+                ):
+                    stack.enter_context(_attribute(module, name, value))
+                stack.callback(embed.register_forward_hook(add_learned_positions).remove)
             return executor(*args, **kwargs)
 
     def _corrected(self, host_rotary: Rotary) -> Rotary:
@@ -112,14 +113,61 @@ class ReleasedPositions:
         return rotary
 
 
-def add_text_positions(
-    patch_embed: Any, inputs: tuple[Tensor, ...], embeds: Tensor
-) -> Tensor | None:
-    """Forward hook: add the text rows of a learned position table, which the host leaves out."""
-    text_length = inputs[0].shape[1]
-    rows = patch_embed.pos_embedding[:, : patch_embed.max_text_seq_length].to(embeds)
-    rows = rows[:, :text_length]
-    return torch.cat([embeds[:, : rows.shape[1]] + rows, embeds[:, rows.shape[1] :]], dim=1)
+def needs_learned_positions(transformer: Any) -> bool:
+    """Whether the host leaves rotary out for a checkpoint that has both kinds of positions."""
+    learned = transformer.patch_embed.use_learned_positional_embeddings
+    return learned and not transformer.use_rotary_positional_embeddings
+
+
+def add_learned_positions(patch_embed: Any, inputs: tuple[Tensor, ...], embeds: Tensor) -> Tensor:
+    """Forward hook: the whole learned table, text rows included, in place of the host's addition.
+
+    Released behaviour: the text rows of the table are added too; for another number of frames
+    than the table's, it is replaced by a sine-cosine table without text rows.
+    """
+    text, latents = inputs  # (B, L, C_text), (B, T, C, H, W)
+    size, expected = _table_size(patch_embed), latents.shape[1:2] + latents.shape[3:]
+    num_text = text.shape[1]
+    num_video = embeds.shape[1] - num_text
+    table = embeds.new_zeros(1, embeds.shape[1], embeds.shape[2])
+    if expected[0] == size[0]:
+        rows = patch_embed.pos_embedding.to(embeds)
+        max_text = patch_embed.max_text_seq_length
+        table[:, num_text:] = rows[:, max_text : max_text + num_video]
+        table[:, : min(num_text, max_text)] = rows[:, : min(num_text, max_text)]
+    else:
+        grid = (side // patch_embed.patch_size for side in expected[1:])
+        table[:, num_text:] = sincos_table(expected[0], *grid, embeds.shape[2]).to(embeds)
+    return embeds + table
+
+
+def _table_size(patch_embed: Any) -> tuple[int, int, int]:
+    """Latent frames, height and width that a learned table was made for."""
+    frames = (patch_embed.sample_frames - 1) // patch_embed.temporal_compression_ratio + 1
+    return frames, patch_embed.sample_height, patch_embed.sample_width
+
+
+def check_learned_size(model: Any, height: int, width: int) -> None:
+    """Refuse latents that a learned position table has no room for.
+
+    Args:
+        model: MODEL.
+        height: Latent rows.
+        width: Latent columns.
+
+    Raises:
+        ValueError: The checkpoint has learned positions, made for another height or width.
+    """
+    transformer = require_cogvideox_i2v(model)
+    if not transformer.patch_embed.use_learned_positional_embeddings:
+        return
+    _, table_height, table_width = _table_size(transformer.patch_embed)
+    if (height, width) != (table_height, table_width):
+        raise ValueError(
+            f"this checkpoint has learned positions for {table_width * 8}x{table_height * 8} "
+            f"pixels only, the latent is {width * 8}x{height * 8}: set that size in the FantasyID "
+            "Face Latent node"
+        )
 
 
 def has_released_positions(model: Any) -> bool:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from ..identity import FaceCrop
+from ..preview import fit_rgb_factors
+from .previews import FACTORS_KEY
 from .stages import as_crop
 
 LATENT_CHANNELS = 16
@@ -49,7 +51,7 @@ def face_latent(
     Released behaviour: the square crop is stretched to the size of the video (Lanczos), its
     proportions are not kept; frames after the first stay zero. The host scales the latent as the
     model was trained. The host's VAE gives the mean of the encoding, the released pipeline draws
-    a sample from it.
+    a sample from it. Where memory is short the host encodes in tiles by itself.
 
     Raises:
         ValueError: An impossible size, or a VAE of another family.
@@ -72,7 +74,9 @@ def face_latent(
     pixels = comfy.utils.common_upscale(
         crop.image.movedim(-1, 1), width, height, "lanczos", "disabled"
     ).movedim(1, -1)
-    values = {"concat_latent_image": vae.encode(pixels)}  # (1, 16, 1, height / 8, width / 8)
+    encoded = vae.encode(pixels)  # (1, 16, 1, height / 8, width / 8)
+    factors = fit_rgb_factors(encoded[0, :, 0].cpu(), pixels[0].cpu())
+    values = {"concat_latent_image": encoded, FACTORS_KEY: factors}
     return (
         node_helpers.conditioning_set_values(positive, values),
         node_helpers.conditioning_set_values(negative, values),

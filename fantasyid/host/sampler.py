@@ -24,10 +24,12 @@ from ..diffusion import (
     alpha_from_sigma,
     ddim_step,
     dpm_step,
+    dynamic_cfg_scale,
     trailing_timesteps,
 )
 from ..rotary import MAX_LATENT_FRAMES
-from .cogvideox import require_cogvideox_i2v
+from .cogvideox import check_learned_size, require_cogvideox_i2v
+from .previews import preview_sender
 
 RULES = ("dpm", "ddim")
 
@@ -62,7 +64,7 @@ class ReleasedSampler(comfy.samplers.Sampler):
             latent_image: Clean latents to start from, like `noise`; zeros when there are none.
             denoise_mask: 1 where the video is made anew, 0 where `latent_image` stays.
         """
-        check_latent_shape(tuple(noise.shape), extra_args.get("model_options", {}))
+        check_latent(model_wrap.model_patcher, tuple(noise.shape))
         alphas = self._alphas(model_wrap, sigmas)
         draw = _noise_source(noise, extra_args.get("seed"))
         clean = torch.zeros_like(noise) if latent_image is None else latent_image
@@ -70,6 +72,7 @@ class ReleasedSampler(comfy.samplers.Sampler):
         sigma_batch = sigmas[:, None] * noise.new_ones(1, noise.shape[0])
         history: DpmHistory | None = None
         steps = len(sigmas) - 1
+        show = preview_sender(model_wrap, steps)
         for i in trange(steps, disable=disable_pbar):
             comfy.model_management.throw_exception_if_processing_interrupted()
             denoised = model_wrap(
@@ -86,6 +89,7 @@ class ReleasedSampler(comfy.samplers.Sampler):
                 denoised = denoised * denoise_mask + clean * (1.0 - denoise_mask)
             if callback is not None:
                 callback(i, denoised, sample, steps)
+            show(i, denoised)
             sample = self._step(sample, denoised, draw, alphas[i], alphas[i + 1], history)
             history = DpmHistory(denoised, alphas[i])
             if denoise_mask is not None:
@@ -123,12 +127,16 @@ def _noise_source(like: Tensor, seed: int | None) -> Callable[[], Tensor]:
     return draw
 
 
-def check_latent_shape(shape: tuple[int, ...], model_options: dict[str, Any]) -> None:
+def check_latent(model: Any, shape: tuple[int, ...]) -> None:
     """Refuse latents that the model cannot place.
 
+    Args:
+        model: MODEL.
+        shape: Of the latents.
+
     Raises:
-        ValueError: Not a video latent, an odd height or width, or more frames than were trained
-            without context windows on the MODEL.
+        ValueError: Not a video latent, a height or width that the model has no positions for, or
+            more frames than were trained without context windows on the MODEL.
     """
     if len(shape) != 5 or shape[1] != 16:
         raise ValueError(
@@ -141,7 +149,8 @@ def check_latent_shape(shape: tuple[int, ...], model_options: dict[str, Any]) ->
             f"the latent is {width}x{height} cells ({width * 8}x{height * 8} pixels): width and "
             "height in pixels must be multiples of 16"
         )
-    if frames > MAX_LATENT_FRAMES and "context_handler" not in model_options:
+    check_learned_size(model, height, width)
+    if frames > MAX_LATENT_FRAMES and "context_handler" not in model.model_options:
         raise ValueError(
             f"the latent has {frames} frames ({4 * frames - 3} in the video); positions beyond "
             f"{MAX_LATENT_FRAMES} (49 frames) were never trained: use at most 49 frames, or a "
@@ -185,37 +194,71 @@ def check_conditioning(model: Any, positive: list, negative: list) -> None:
                 )
 
 
-def run(
-    model: Any,
-    seed: int,
-    cfg: float,
-    sampler: comfy.samplers.Sampler,
-    sigmas: Tensor,
-    positive: list,
-    negative: list,
-    latent: dict[str, Any],
-) -> dict[str, Any]:
-    """Sample a LATENT with progress, previews and interrupt, as the host's SamplerCustom does.
+class DynamicGuider(comfy.samplers.CFGGuider):
+    """CFG that grows over the run, as CogVideoX's sampler offers: motion first, prompt later."""
+
+    def predict_noise(
+        self,
+        x: Tensor,
+        timestep: Tensor,
+        model_options: dict[str, Any] | None = None,
+        seed: int | None = None,
+    ) -> Tensor:
+        """One prediction with the scale of its step; called by the host."""
+        options = model_options or {}
+        sigmas = options["transformer_options"]["sample_sigmas"]
+        step = int((sigmas.to(timestep) - timestep[0]).abs().argmin())
+        return comfy.samplers.sampling_function(
+            self.inner_model,
+            x,
+            timestep,
+            self.conds.get("negative"),
+            self.conds.get("positive"),
+            dynamic_cfg_scale(self.cfg, step / max(len(sigmas) - 1, 1)),
+            model_options=options,
+            seed=seed,
+        )
+
+
+def make_guider(
+    model: Any, positive: list, negative: list, cfg: float, dynamic: bool
+) -> comfy.samplers.CFGGuider:
+    """GUIDER with constant or growing CFG.
 
     Raises:
-        ValueError: A part does not fit the model; said before the first step.
+        ValueError: The MODEL is no CogVideoX image-to-video, or the prompts do not fit it.
     """
     check_conditioning(model, positive, negative)
+    guider = DynamicGuider(model) if dynamic else comfy.samplers.CFGGuider(model)
+    guider.set_conds(positive, negative)
+    guider.set_cfg(cfg)
+    return guider
+
+
+def run(
+    guider: comfy.samplers.CFGGuider,
+    seed: int,
+    sampler: comfy.samplers.Sampler,
+    sigmas: Tensor,
+    latent: dict[str, Any],
+) -> dict[str, Any]:
+    """Sample a LATENT with progress, previews and interrupt, as the host's own nodes do.
+
+    Raises:
+        ValueError: The latent does not fit the model; said before the first step.
+    """
+    model = guider.model_patcher
     start = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
-    check_latent_shape(tuple(start.shape), model.model_options)
-    noise = comfy.sample.prepare_noise(start, seed, latent.get("batch_index"))
-    samples = comfy.sample.sample_custom(
-        model,
-        noise,
-        cfg,
+    check_latent(model, tuple(start.shape))
+    samples = guider.sample(
+        comfy.sample.prepare_noise(start, seed, latent.get("batch_index")),
+        start,
         sampler,
         sigmas,
-        positive,
-        negative,
-        start,
-        noise_mask=latent.get("noise_mask"),
+        denoise_mask=latent.get("noise_mask"),
         callback=latent_preview.prepare_callback(model, sigmas.shape[-1] - 1),
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
         seed=seed,
     )
-    return {**latent, "samples": samples}
+    device = comfy.model_management.intermediate_device()
+    return {**latent, "samples": samples.to(device, comfy.model_management.intermediate_dtype())}

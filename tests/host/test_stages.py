@@ -4,72 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-
-
-@pytest.fixture(scope="module")
-def photo_image():
-    skimage_data = pytest.importorskip("skimage.data", reason="scikit-image is absent")
-    return torch.from_numpy(skimage_data.astronaut()).float()[None] / 255
-
-
-@pytest.fixture(scope="module")
-def loaded(host):
-    model, adapter = host.run(
-        "FantasyIDModelLoader",
-        model="tiny-fantasyid",
-        mesh_transforms="tiny_transform.pkl",
-        weight_dtype="default",
-    )
-    (encoder,) = host.run(
-        "FantasyIDFaceEncoderLoader", face_encoder="tiny_EVA02_CLIP_L_336_psz14_s6B.pt"
-    )
-    (deca,) = host.run(
-        "FantasyIDDecaLoader", deca="tiny_deca_model.tar", flame="tiny_generic_model.pkl"
-    )
-    (clip,) = host.run("CLIPLoader", clip_name="tiny_t5xxl.safetensors", type="cogvideox")
-    (vae,) = host.run("VAELoader", vae_name="tiny_cogvideox_vae.safetensors")
-    return {
-        "model": model,
-        "adapter": adapter,
-        "encoder": encoder,
-        "deca": deca,
-        "clip": clip,
-        "vae": vae,
-    }
-
-
-def align(host, image, **changes):
-    inputs = {
-        "image": image,
-        "detector": "cascade",
-        "choose": "nearest centre",
-        "index": 0,
-        "no_face": "stop",
-    }
-    return host.run("FantasyIDAlignFace", **(inputs | changes))
-
-
-@pytest.fixture(scope="module")
-def aligned(host, photo_image):
-    return align(host, photo_image)
-
-
-@pytest.fixture(scope="module")
-def identity(host, loaded, aligned):
-    return make_identity(host, loaded, aligned[0])
-
-
-def make_identity(host, loaded, face):
-    (geometry,) = host.run(
-        "FantasyIDFaceVertices", deca=loaded["deca"], face=face, mode="as released"
-    )
-    (tokens,) = host.run(
-        "FantasyIDFaceTokens", face_encoder=loaded["encoder"], adapter=loaded["adapter"], face=face
-    )
-    (identity,) = host.run(
-        "FantasyIDFuse", adapter=loaded["adapter"], face_tokens=tokens, geometry=geometry
-    )
-    return identity
+from host_graph import apply, conditioning, make_identity, sample
 
 
 def test_align_gives_a_crop_boxes_and_words(aligned):
@@ -104,44 +39,6 @@ def test_all_weights_are_under_the_hosts_memory_manager(loaded):
     patchers = [adapter.abstractor, adapter.fusion, adapter.injectors, deca.encoder, deca.flame]
     for patcher in [*patchers, loaded["encoder"].patcher, loaded["model"]]:
         assert isinstance(patcher, ModelPatcher)
-
-
-def conditioning(host, loaded, face, length=9, width=96, height=64):
-    positive, negative = (
-        host.run("CLIPTextEncode", clip=loaded["clip"], text=text)[0] for text in ("a smile", "")
-    )
-    return host.run(
-        "FantasyIDFaceLatent",
-        positive=positive,
-        negative=negative,
-        vae=loaded["vae"],
-        face=face,
-        width=width,
-        height=height,
-        length=length,
-    )
-
-
-@pytest.fixture(scope="module")
-def conditioned(host, loaded, aligned):
-    return conditioning(host, loaded, aligned[0])
-
-
-def sample(host, model, conditioned, **changes):
-    positive, negative, latent = conditioned
-    inputs = {"seed": 3, "steps": 3, "cfg": 6.0, "sampler": "dpm", "denoise": 1.0}
-    inputs |= {"model": model, "positive": positive, "negative": negative, "latent_image": latent}
-    return host.run("FantasyIDSampler", **(inputs | changes))[0]["samples"]
-
-
-def apply(host, loaded, identity, strength=1.0, model=None):
-    return host.run(
-        "FantasyIDApply",
-        model=model or loaded["model"],
-        adapter=loaded["adapter"],
-        identity=identity,
-        strength=strength,
-    )[0]
 
 
 def test_face_latent_has_the_videos_size(conditioned):

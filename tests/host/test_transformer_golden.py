@@ -128,11 +128,18 @@ def test_the_host_alone_is_wrong(ours, rotary_model, inputs, golden, relative_er
     assert relative_error(got, golden("e_transformer_rotary")["out_base_no_face"]) > 1e-3
 
 
-def test_learned_positions_checkpoint(
-    ours, released, learned_table, inputs, golden, relative_error
-):
-    g = golden("e_transformer_rotary_learned")
+@pytest.fixture(scope="module")
+def learned_model(ours, released, learned_table):
+    """A checkpoint with a learned table, made for the size of the recorded inputs."""
     model, injectors = build_model(ours, {**released, **learned_table})
+    embed = model.model.diffusion_model.patch_embed
+    embed.sample_frames, embed.sample_height, embed.sample_width = 5, HEIGHT, GRID_WIDTH
+    return model, injectors
+
+
+def test_learned_positions_checkpoint(ours, learned_model, inputs, golden, relative_error):
+    g = golden("e_transformer_rotary_learned")
+    model, injectors = learned_model
     transformer = model.model.diffusion_model
     cogvideox = ours("fantasyid.host.cogvideox")
     tokens = golden("e_transformer_rotary")["id_tokens"]
@@ -140,4 +147,65 @@ def test_learned_positions_checkpoint(
     wrapper = cogvideox.IdentityInjection(injectors, tokens, 1.0)
     assert relative_error(velocity(model, *inputs, extra_wrappers=[wrapper]), g["out"]) < 1e-4
     assert not transformer.use_rotary_positional_embeddings, "the correction was left behind"
+    assert transformer.patch_embed.use_learned_positional_embeddings
     assert "_get_rotary_emb" not in vars(transformer)
+
+
+def test_learned_table_gives_way_for_another_number_of_frames(
+    learned_model, inputs, seeded, golden, relative_error
+):
+    """Released behaviour: three frames with a table for two use sines and cosines."""
+    latents, text = inputs
+    three = torch.cat([latents, seeded.inp("latents_f3", (2, 1, 32, 8, 12))], dim=1)
+    g = golden("e_transformer_rotary_learned")
+    got = velocity(learned_model[0], three, text)
+    assert relative_error(got, g["out_base_3frames_sincos"]) < 1e-4
+
+
+def test_a_repaired_host_is_left_alone(ours, rotary_model, inputs, golden, relative_error):
+    """A host that scales by 1 computes this size's table itself: its own tensors are used."""
+    model, _ = rotary_model
+    transformer = model.model.diffusion_model
+    tables = []
+
+    def repaired(h, w, t, _device):
+        tables.append(ours("fantasyid.rotary").rotary_table(t, h, w, 64))
+        return tables[-1]
+
+    seen = []
+
+    def look(_module, _args, kwargs):
+        seen.append(kwargs["image_rotary_emb"])
+
+    hook = transformer.blocks[0].register_forward_pre_hook(look, with_kwargs=True)
+    transformer._get_rotary_emb = repaired
+    fresh = ours("fantasyid.host.cogvideox").correct_positions(model)
+    fresh.wrappers["apply_model"]["fantasyid_positions"] = fresh.wrappers["apply_model"][
+        "fantasyid_positions"
+    ][-1:]
+    try:
+        got = velocity(fresh, *inputs)
+        assert transformer._get_rotary_emb is repaired, "the host's own repair was lost"
+    finally:
+        hook.remove()
+        del transformer._get_rotary_emb
+    assert seen[0][0] is tables[0][0]
+    assert relative_error(got, golden("e_transformer_rotary")["out_base_no_face"]) < 1e-4
+
+
+def test_a_host_that_uses_rotary_with_learned_positions_is_left_alone(ours, learned_model):
+    cogvideox = ours("fantasyid.host.cogvideox")
+    transformer = learned_model[0].model.diffusion_model
+    assert cogvideox.needs_learned_positions(transformer)
+    transformer.use_rotary_positional_embeddings = True
+    try:
+        assert not cogvideox.needs_learned_positions(transformer)
+    finally:
+        transformer.use_rotary_positional_embeddings = False
+
+
+def test_learned_positions_of_another_size_are_refused_before_sampling(ours, learned_model):
+    check = ours("fantasyid.host.cogvideox").check_learned_size
+    check(learned_model[0], HEIGHT, GRID_WIDTH)
+    with pytest.raises(ValueError, match="learned positions for 96x64 pixels only"):
+        check(learned_model[0], 60, 90)
