@@ -109,6 +109,17 @@ def test_the_native_sampling_graph_runs_with_a_head_from_a_file(client, host_bas
     assert run.ending == "execution_success", run.errors
 
 
+def test_the_portrait_with_its_released_head_runs(client, host_base, shared):
+    for name in ("newton.jpg", "newton.ply"):
+        (host_base / "input" / name).write_bytes((shared / "data" / name).read_bytes())
+    graph = changed(bundled("native_sampling"), "LoadImage", image="newton.jpg")
+    graph = changed(graph, "FantasyIDLoadVertices", file="newton.ply")
+    run = client.run(graph)
+    assert run.ending == "execution_success", run.errors
+    (text,) = run.outputs[node_of(graph, "FantasyIDAlignFace")]["text"]
+    assert "Face 0 of 1" in text
+
+
 def test_an_interrupt_stops_within_one_step_and_leaves_nothing(client, plain, host_base):
     graph, run = plain
     expected = saved_latent(host_base, graph, run)
