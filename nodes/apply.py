@@ -62,7 +62,7 @@ class FantasyIDFaceLatent(io.ComfyNode):
             display_name="FantasyID Face Latent",
             category=f"{types.CATEGORY}/sampling",
             description="Encode the face crop into the image channels of the first latent frame, "
-            "as in training, and make the empty latent video of the same size.",
+            "as released, and make the empty latent video of the same size.",
             search_aliases=["image to video", "cogvideox i2v", "empty latent video"],
             inputs=[
                 io.Conditioning.Input("positive", tooltip="The encoded prompt."),
@@ -101,7 +101,8 @@ class FantasyIDFaceLatent(io.ComfyNode):
                     max=1021,
                     step=4,
                     tooltip="Frames of the video, 4 k + 1. The model was trained at 49 (6 seconds "
-                    "at 8 frames per second); more needs a Context Windows node on the model.",
+                    "at 8 frames per second); more needs Context Windows (Manual) on the model, set as the "
+                    "help page says.",
                 ),
             ],
             outputs=[

@@ -61,8 +61,8 @@ def _dynamic_input() -> io.Boolean.Input:
         "dynamic_cfg",
         default=False,
         optional=True,
-        tooltip="Let cfg grow from 1 to its full value over the run, late and steeply, as "
-        "CogVideoX offers: freer motion, softer colours. The released pipeline has it off.",
+        tooltip="Let guidance grow from 1 to cfg + 1 over the run, late and steeply, as CogVideoX "
+        "offers: freer motion, softer colours. The released pipeline has it off.",
     )
 
 

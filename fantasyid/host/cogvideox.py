@@ -40,7 +40,7 @@ def require_cogvideox_i2v(model: Any) -> Any:
     if not isinstance(transformer, kind):
         raise ValueError(
             f"the model input holds a {type(model.model).__name__}; FantasyID needs CogVideoX-5B "
-            "image-to-video: use the FantasyID Model Loader, or load CogVideoX-5B-I2V"
+            "image-to-video: use Load FantasyID Model, or load CogVideoX-5B-I2V"
         )
     if transformer.in_channels != IN_CHANNELS:
         raise ValueError(

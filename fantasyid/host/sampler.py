@@ -19,6 +19,7 @@ from torch import Tensor
 from tqdm.auto import trange
 
 from ..diffusion import (
+    TRAINING_STEPS,
     DpmHistory,
     add_noise,
     alpha_from_sigma,
@@ -150,12 +151,22 @@ def check_latent(model: Any, shape: tuple[int, ...]) -> None:
             "height in pixels must be multiples of 16"
         )
     check_learned_size(model, height, width)
-    if frames > MAX_LATENT_FRAMES and "context_handler" not in model.model_options:
+    at_once = _frames_at_once(frames, model.model_options.get("context_handler"))
+    if at_once > MAX_LATENT_FRAMES:
         raise ValueError(
-            f"the latent has {frames} frames ({4 * frames - 3} in the video); positions beyond "
-            f"{MAX_LATENT_FRAMES} (49 frames) were never trained: use at most 49 frames, or a "
-            "Context Windows node on the model"
+            f"the model would see {at_once} latent frames at once; positions beyond "
+            f"{MAX_LATENT_FRAMES} (49 frames of video) were never trained: use at most 49 frames, "
+            "or a Context Windows (Manual) node on the model with dim 2, context_length "
+            f"{MAX_LATENT_FRAMES} or less, causal_window_fix off and cond_retain_index_list 0"
         )
+
+
+def _frames_at_once(frames: int, windows: Any | None) -> int:
+    """How many latent frames one call of the model gets, with the host's context windows or not."""
+    if windows is None or getattr(windows, "dim", 2) != 2:
+        return frames  # windows over another axis do not shorten the clip
+    anchor = 1 if getattr(windows, "causal_window_fix", False) else 0
+    return min(frames, getattr(windows, "context_length", frames) + anchor)
 
 
 def trailing_sigmas(model: Any, steps: int, denoise: float) -> Tensor:
@@ -172,7 +183,13 @@ def trailing_sigmas(model: Any, steps: int, denoise: float) -> Tensor:
     require_cogvideox_i2v(model)
     if not 0.0 < denoise <= 1.0:
         raise ValueError(f"denoise is {denoise}, expected more than 0 and at most 1")
-    timesteps = trailing_timesteps(max(steps, int(steps / denoise)))[-steps:]
+    whole = max(steps, int(steps / denoise))
+    if whole > TRAINING_STEPS:
+        raise ValueError(
+            f"{steps} steps at denoise {denoise} are the end of a run of {whole} steps; the "
+            f"schedule has {TRAINING_STEPS}: raise denoise or lower steps"
+        )
+    timesteps = trailing_timesteps(whole)[-steps:]
     table = model.get_model_object("model_sampling").sigmas
     return torch.cat([table[timesteps].float().cpu(), torch.zeros(1)])
 

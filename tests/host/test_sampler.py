@@ -128,7 +128,41 @@ def test_bad_numbers_are_named(ours, loaded):
         host_sampler.ReleasedSampler("euler")
     with pytest.raises(ValueError, match=r"denoise is 0\.0"):
         host_sampler.trailing_sigmas(loaded["model"], 10, 0.0)
+    with pytest.raises(ValueError, match=r"500 steps at denoise 0\.1 are the end of a run of 5000"):
+        host_sampler.trailing_sigmas(loaded["model"], 500, 0.1)
     with pytest.raises(ValueError, match=r"the latent is \(1, 4, 8, 8\)"):
         host_sampler.check_latent(loaded["model"], (1, 4, 8, 8))
     with pytest.raises(ValueError, match="must be multiples of 16"):
         host_sampler.check_latent(loaded["model"], (1, 16, 3, 9, 12))
+
+
+@pytest.mark.parametrize(
+    ("windows", "fits"),
+    [
+        (None, False),
+        ({"dim": 0, "context_length": 13}, False),
+        ({"dim": 2, "context_length": 13, "causal_window_fix": True}, False),
+        ({"dim": 2, "context_length": 13, "causal_window_fix": False}, True),
+    ],
+)
+def test_long_clips_need_windows_that_the_training_knows(ours, host, loaded, windows, fits):
+    from comfy.context_windows import (
+        IndexListContextHandler,
+        get_matching_context_schedule,
+        get_matching_fuse_method,
+    )
+
+    assert host
+    model = loaded["model"].clone()
+    if windows is not None:
+        model.model_options["context_handler"] = IndexListContextHandler(
+            get_matching_context_schedule("standard_static"),
+            get_matching_fuse_method("pyramid"),
+            **windows,
+        )
+    check = ours("fantasyid.host.sampler").check_latent
+    if fits:
+        check(model, (1, 16, 16, 8, 12))
+        return
+    with pytest.raises(ValueError, match="positions beyond 13"):
+        check(model, (1, 16, 16, 8, 12))

@@ -1,0 +1,158 @@
+"""Imports go one way: nodes -> fantasyid.host -> pure torch modules -> nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from architecture.sources import ROOT, Import, Source, imports, package_sources, read
+
+HOST_MODULES = (
+    "app",
+    "comfy",
+    "comfy_api",
+    "comfy_api_nodes",
+    "comfy_config",
+    "comfy_execution",
+    "comfy_extras",
+    "execution",
+    "folder_paths",
+    "latent_preview",
+    "node_helpers",
+    "nodes",
+    "server",
+)
+PURE = "fantasyid"
+HOST = "fantasyid/host"
+TINY = "fantasyid/tiny"
+NETWORK = (
+    "aiohttp", "asyncio", "ftplib", "http", "httpx", "huggingface_hub", "modelscope", "requests",
+    "smtplib", "socket", "ssl", "telnetlib", "urllib", "urllib3", "websockets", "xmlrpc",
+)  # fmt: skip
+# ComfyUI requires these itself; whatever else is used must be looked for when it is needed.
+WITH_THE_HOST = ("numpy", "torch", "einops", "scipy", "PIL", "safetensors", "tqdm")
+OPTIONAL = ("insightface", "skimage")
+
+SOURCES = package_sources()
+
+
+def wrong_host_imports(source: Source) -> list[str]:
+    if source.inside("nodes", HOST):
+        return []
+    return [i.name for i in imports(source) if not i.own and i.top in HOST_MODULES]
+
+
+def wrong_own_imports(source: Source) -> list[str]:
+    """Own modules that lie above or beside the one that imports them."""
+    own = [i for i in imports(source) if i.own]
+    forbidden: tuple[str, ...] = ()
+    if source.inside(PURE):
+        forbidden += ("nodes",)
+    if source.inside(PURE) and not source.inside(HOST):
+        forbidden += ("fantasyid.host",)
+    if not source.inside(TINY):
+        forbidden += ("fantasyid.tiny",)
+    for folder, other in (("mesh", "face"), ("face", "mesh")):
+        if source.inside(f"{PURE}/{folder}"):
+            forbidden += (f"{PURE}.{other}",)
+    return [i.name for i in own if i.within(*forbidden)]
+
+
+def absolute_own_imports(source: Source) -> list[str]:
+    return [i.name for i in imports(source) if not i.own and i.top in ("fantasyid", "nodes")]
+
+
+def wrong_packages(source: Source) -> list[str]:
+    """Packages that nobody promised, or that are imported before they are needed."""
+
+    def allowed(i: Import) -> bool:
+        at_once = (*sys.stdlib_module_names, *WITH_THE_HOST, *HOST_MODULES)
+        return i.own or i.top in at_once or (i.lazy and i.top in OPTIONAL)
+
+    return [i.name for i in imports(source) if not allowed(i)]
+
+
+def network_imports(source: Source) -> list[str]:
+    return [i.name for i in imports(source) if not i.own and i.top in NETWORK]
+
+
+CHECKS = (
+    wrong_host_imports,
+    wrong_own_imports,
+    absolute_own_imports,
+    wrong_packages,
+    network_imports,
+)
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.path)
+def test_every_import_goes_one_way(source, check):
+    assert check(source) == []
+
+
+@pytest.mark.parametrize(
+    ("check", "path", "text"),
+    [
+        (wrong_host_imports, "fantasyid/fusion.py", "import comfy.ops"),
+        (wrong_host_imports, "fantasyid/face/crop.py", "def f():\n    import folder_paths"),
+        (wrong_host_imports, "fantasyid/tiny/head.py", "from comfy_api.latest import io"),
+        (wrong_own_imports, "fantasyid/fusion.py", "from .host import weights"),
+        (wrong_own_imports, "fantasyid/fusion.py", "from . import host"),
+        (wrong_own_imports, "fantasyid/mesh/deca.py", "from ..face.crop import align_crop"),
+        (wrong_own_imports, "fantasyid/mesh/deca.py", "from .. import face"),
+        (wrong_own_imports, "fantasyid/face/crop.py", "from ..mesh import flame"),
+        (wrong_own_imports, "fantasyid/host/files.py", "from ...nodes import types"),
+        (wrong_own_imports, "fantasyid/host/files.py", "from ..tiny.models import write"),
+        (wrong_own_imports, "nodes/face.py", "from ..fantasyid.tiny import models"),
+        (absolute_own_imports, "fantasyid/fusion.py", "from fantasyid.layers import attend"),
+        (absolute_own_imports, "nodes/face.py", "import nodes.types"),
+        (wrong_packages, "fantasyid/face/detect.py", "import insightface"),
+        (wrong_packages, "fantasyid/fusion.py", "def f():\n    import timm"),
+        (network_imports, "fantasyid/host/files.py", "from urllib.request import urlopen"),
+    ],
+)
+def test_the_checks_see_what_they_forbid(check, path, text):
+    assert check(Source(path, text))
+
+
+def test_the_shared_values_and_layers_stand_on_nothing_of_ours():
+    base = {"fantasyid/layers.py", "fantasyid/identity.py"}
+    found = [source for source in SOURCES if source.path in base]
+    assert len(found) == len(base)
+    assert [i.name for source in found for i in imports(source) if i.own] == []
+
+
+def test_face_and_mesh_stand_on_the_shared_modules_only():
+    shared = ("fantasyid.layers", "fantasyid.identity", "fantasyid.config")
+    for folder in ("face", "mesh"):
+        for source in read(f"fantasyid/{folder}/*.py"):
+            own = [i for i in imports(source) if i.own]
+            strangers = [i.name for i in own if not i.within(f"fantasyid.{folder}", *shared)]
+            assert strangers == [], source.path
+
+
+def test_the_root_package_imports_lazily():
+    (root,) = read("__init__.py")
+    found = imports(root)
+    assert [i.name for i in found] == ["nodes.FantasyIDExtension"]
+    assert all(i.own and i.lazy for i in found)
+
+
+def test_importing_the_root_package_imports_nothing():
+    script = (
+        "import importlib.util, json, sys\n"
+        "before = set(sys.modules)\n"
+        f"spec = importlib.util.spec_from_file_location('pack', {str(ROOT / '__init__.py')!r}, "
+        f"submodule_search_locations=[{str(ROOT)!r}])\n"
+        "module = importlib.util.module_from_spec(spec)\n"
+        "sys.modules['pack'] = module\n"
+        "spec.loader.exec_module(module)\n"
+        "assert callable(module.comfy_entrypoint)\n"
+        "print(json.dumps(sorted(set(sys.modules) - before)))\n"
+    )
+    command = [sys.executable, "-S", "-c", "import json\n" + script]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert json.loads(run.stdout) == ["pack"]
