@@ -13,6 +13,7 @@ from types import ModuleType
 import pytest
 import torch
 from host_client import Client
+from host_process import host, ours  # noqa: F401 (fixtures)
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -26,15 +27,49 @@ ROOT = TESTS.parent
 SHARED = ROOT.parent / "shared"
 
 
-@pytest.fixture(scope="session")
-def seeded() -> ModuleType:
-    """The module that regenerates the golden weights and inputs from their names."""
-    spec = importlib.util.spec_from_file_location("seeded_weights", GOLDEN / "seeded_weights.py")
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where the host takes part, its own modules' warnings are not ours to fail on."""
+    for item in items:
+        if {"host", "server"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.filterwarnings("default"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Inference mode for the host's tests and their fixtures alone, as it runs its nodes."""
+    with torch.inference_mode("host" in getattr(item, "fixturenames", ())):
+        return (yield)
+
+
+def load_golden_module(name: str) -> ModuleType:
+    """A module of tests/golden, which is a folder of data and no package."""
+    spec = importlib.util.spec_from_file_location(f"golden_{name}", GOLDEN / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look for their module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def seeded() -> ModuleType:
+    """The module that regenerates the golden weights and inputs from their names."""
+    return load_golden_module("seeded_weights")
+
+
+@pytest.fixture(scope="session")
+def report() -> ModuleType:
+    """The module that makes docs/fidelity.md."""
+    return load_golden_module("report")
+
+
+@pytest.fixture(scope="session")
+def fidelity(report: ModuleType) -> Iterator[Callable[..., None]]:
+    """`fidelity(stage, dtype, errors)` asserts the tolerances of a stage and keeps the errors."""
+    measured = report.Measured()
+    yield measured.check
+    measured.save()
 
 
 @pytest.fixture(scope="session")
