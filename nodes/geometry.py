@@ -10,6 +10,36 @@ from ..fantasyid.host import files, heads, messages, stages
 from . import types
 
 
+def _kept_inputs() -> list[Any]:
+    """What the mode custom keeps."""
+    kept = (
+        ("keep_expression", "the photo's expression"),
+        ("keep_jaw", "how far the photo's mouth is open"),
+        ("keep_rotation", "where the head in the photo looks; it outweighs the shape in the depth"),
+    )
+    return [
+        *(
+            io.Boolean.Input(
+                name,
+                default=True,
+                optional=True,
+                advanced=True,
+                tooltip=f"With the mode custom only: keep {what}.",
+            )
+            for name, what in kept
+        ),
+        io.Combo.Input(
+            "region",
+            options=list(stages.PHOTO_REGIONS),
+            optional=True,
+            advanced=True,
+            tooltip="With the mode custom only: read the whole image stretched to a square, as "
+            "released, or the square around the face, as DECA was trained. The square needs a face "
+            "from Align Face.",
+        ),
+    ]
+
+
 class FantasyIDFaceVertices(io.ComfyNode):
     """DECA vertex extraction."""
 
@@ -33,17 +63,33 @@ class FantasyIDFaceVertices(io.ComfyNode):
                 io.Combo.Input(
                     "mode",
                     options=list(stages.GEOMETRY_MODES),
-                    tooltip="as released: shape, expression, jaw and head rotation of the photo "
-                    "are all kept, and rotation dominates what the network reads. neutral: the "
-                    "shape alone, as the paper describes. Start with as released.",
+                    tooltip="as released: the whole image, stretched; shape, expression, jaw and "
+                    "head rotation are all kept, and rotation dominates what the network reads. "
+                    "neutral: the square around the face, and the shape alone, as the paper "
+                    "describes. custom: what you choose below. Start with as released.",
                 ),
+                *_kept_inputs(),
             ],
             outputs=[types.Geometry.Output("geometry", display_name="geometry")],
+            hidden=[io.Hidden.unique_id],
+            has_intermediate_output=True,
         )
 
     @classmethod
-    def execute(cls, deca: Any, face: Any, mode: str) -> io.NodeOutput:
-        return io.NodeOutput(stages.compute_vertices(deca, face, mode))
+    def execute(
+        cls,
+        deca: Any,
+        face: Any,
+        mode: str,
+        keep_expression: bool = True,
+        keep_jaw: bool = True,
+        keep_rotation: bool = True,
+        region: str = stages.WHOLE_IMAGE,
+    ) -> io.NodeOutput:
+        custom = stages.KeptCodes(keep_expression, keep_jaw, keep_rotation, region)
+        geometry = stages.compute_vertices(deca, face, mode, custom)
+        words = heads.describe_geometry(geometry)
+        return io.NodeOutput(geometry, ui=messages.on_node(words, cls.hidden.unique_id))
 
 
 class FantasyIDLoadVertices(io.ComfyNode):
@@ -55,16 +101,16 @@ class FantasyIDLoadVertices(io.ComfyNode):
             node_id="FantasyIDLoadVertices",
             display_name="Load FantasyID Vertices",
             category=f"{types.CATEGORY}/geometry",
-            description="Load a head in FLAME topology (5023 vertices) from a PLY or OBJ file in "
-            "the input folder: point clouds of the released model, or heads from any FLAME "
+            description="Load a head in FLAME topology (5023 vertices) from a PLY, OBJ or GLB file "
+            "in the input folder: point clouds of the released model, or heads from any FLAME "
             "tracker. No DECA needed.",
             search_aliases=["ply", "obj", "point cloud", "flame head", "identity"],
             inputs=[
                 io.Combo.Input(
                     "file",
                     options=files.mesh_choices(),
-                    tooltip="A .ply or .obj in the input folder, 5023 vertices in FLAME order, "
-                    "in metres.",
+                    tooltip="A .ply, .obj or .glb in the input folder, 5023 vertices in FLAME "
+                    "order, in metres.",
                 ),
                 types.Adapter.Input(
                     "adapter",
@@ -98,8 +144,8 @@ class FantasyIDVerticesToMesh(io.ComfyNode):
             node_id="FantasyIDVerticesToMesh",
             display_name="FantasyID Vertices to Mesh",
             category=f"{types.CATEGORY}/geometry",
-            description="Turn the head into a MESH (Save 3D Model), a GLB file (Preview 3D) and a "
-            "rendered picture from the front, three quarters and the side.",
+            description="Turn the head into a MESH (Save 3D Model), a GLB file (Preview 3D & "
+            "Animation) and a rendered picture from the front, three quarters and the side.",
             search_aliases=["head mesh", "glb", "3d preview", "render face"],
             inputs=[
                 types.Geometry.Input("geometry", tooltip="A head from any FantasyID node."),
@@ -110,6 +156,15 @@ class FantasyIDVerticesToMesh(io.ComfyNode):
                     max=2048,
                     step=64,
                     tooltip="Side of each rendered view in pixels; larger is sharper and slower.",
+                ),
+                io.Combo.Input(
+                    "backend",
+                    options=list(heads.BACKENDS),
+                    optional=True,
+                    advanced=True,
+                    tooltip="What draws the views; the picture is the same. auto takes PyTorch3D "
+                    "where it is installed and the GPU is CUDA, else the built-in one. torch is "
+                    "the built-in one, on the CPU. pytorch3d insists on it.",
                 ),
             ],
             outputs=[
@@ -122,7 +177,46 @@ class FantasyIDVerticesToMesh(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, geometry: Any, size: int) -> io.NodeOutput:
-        mesh, glb, views = heads.to_mesh(geometry, size)
+    def execute(cls, geometry: Any, size: int, backend: str = "auto") -> io.NodeOutput:
+        mesh, glb, views = heads.to_mesh(geometry, size, backend)
         shown = messages.on_node(f"Head: {geometry.source}.", cls.hidden.unique_id, views, cls)
         return io.NodeOutput(mesh, glb, views, ui=shown)
+
+
+class FantasyIDSaveVertices(io.ComfyNode):
+    """A head to disk."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FantasyIDSaveVertices",
+            display_name="Save FantasyID Vertices",
+            category=f"{types.CATEGORY}/geometry",
+            description="Write the head to the output folder, with its triangles. Load FantasyID "
+            "Vertices reads all three formats back with the same numbers.",
+            search_aliases=["save head", "export ply", "export obj", "export glb"],
+            is_output_node=True,
+            inputs=[
+                types.Geometry.Input("geometry", tooltip="A head from any FantasyID node."),
+                io.String.Input(
+                    "filename_prefix",
+                    default="3d/fantasyid_head",
+                    tooltip="Name before the number, in the output folder; a / makes a subfolder.",
+                ),
+                io.Combo.Input(
+                    "format",
+                    options=list(heads.FORMATS),
+                    tooltip="ply: small, for FantasyID and mesh tools. obj: text, for every 3D "
+                    "program. glb: with normals and material, for viewers; needs triangles.",
+                ),
+            ],
+            outputs=[
+                io.String.Output("path", display_name="path"),
+                io.File3DAny.Output("file", display_name="file"),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, geometry: Any, filename_prefix: str, format: str) -> io.NodeOutput:
+        path, file = heads.save_geometry(geometry, filename_prefix, format)
+        return io.NodeOutput(str(path), file, ui=heads.saved_result(path))

@@ -1,4 +1,4 @@
-"""Head meshes on disk: PLY and OBJ in, PLY, OBJ and GLB out, vertex order kept throughout."""
+"""Head meshes on disk: PLY, OBJ and GLB in and out, vertex order kept throughout."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .glb import MAGIC as GLB_MAGIC
+from .glb import parse_glb
 from .gltf import glb_bytes
 from .normals import vertex_normals
 from .ply import fan, parse_ply
@@ -32,7 +34,7 @@ PLAUSIBLE_DEPTH_M = 0.5
 
 
 def read_vertices(path: str | Path) -> Tensor:
-    """The vertices of a PLY or OBJ file.
+    """The vertices of a PLY, OBJ or GLB file.
 
     Args:
         path: The file.
@@ -48,7 +50,7 @@ def read_vertices(path: str | Path) -> Tensor:
 
 
 def read_mesh(path: str | Path) -> tuple[Tensor, Tensor | None]:
-    """The vertices of a PLY or OBJ file and its triangles.
+    """The vertices of a PLY, OBJ or GLB file and its triangles.
 
     Returns:
         `(V, 3)` float32 in the order of the file; `(T, 3)` int64, or none if there are no faces.
@@ -70,9 +72,13 @@ def _read(path: Path, *, corners: bool) -> tuple[np.ndarray, np.ndarray]:
     content = path.read_bytes()
     if content[:4].strip() == b"ply":
         return parse_ply(content, str(path), corners=corners)
+    if content[:4] == GLB_MAGIC:
+        return parse_glb(content, str(path), corners=corners)
     if path.suffix.lower() == ".obj":
         return _parse_obj(content, str(path), corners=corners)
-    raise ValueError(f"{path}: neither a PLY file nor named .obj; give a PLY or OBJ file")
+    raise ValueError(
+        f"{path}: neither a PLY nor a GLB file nor named .obj; give a PLY, OBJ or GLB file"
+    )
 
 
 def _parse_obj(content: bytes, source: str, *, corners: bool) -> tuple[np.ndarray, np.ndarray]:

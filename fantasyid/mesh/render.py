@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -10,6 +11,8 @@ from torch.nn.functional import avg_pool2d, normalize
 
 from .normals import vertex_normals
 from .rotations import rotation_matrix
+
+Rasterizer = Callable[[Tensor, Tensor, int, int], tuple[Tensor, Tensor, Tensor]]
 
 DEPTH_STEPS = 2**30 - 1
 TRIANGLE_BITS = 32
@@ -132,54 +135,89 @@ def _barycentrics(corners: Tensor, points: Tensor) -> Tensor:
     return torch.stack([first, second, 1 - first - second], dim=1)
 
 
+def project(
+    vertices_head_m: Tensor, size: int, yaw_rad: float, framing: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Turn a head and lay it into a picture.
+
+    Args:
+        vertices_head_m: `(V, 3)`: x to the head's left, y up, z forward.
+        size: Edge of the picture in pixels.
+        yaw_rad: Turns the head towards the picture's right.
+        framing: `(N, 3)` points that fill the picture instead of the vertices, so that two heads
+            can be shown at one scale.
+
+    Returns:
+        `(V, 3)` turned metres around the centre, and `(V, 3)` pixels with the depth in z, as
+        `rasterize` takes them. The camera is orthographic.
+    """
+    vertices = vertices_head_m.detach().float()
+    framed = vertices if framing is None else framing.detach().to(vertices)
+    centre = (framed.amax(0) + framed.amin(0)) / 2
+    turn = rotation_matrix(torch.tensor([0.0, float(yaw_rad), 0.0])).to(vertices)
+    radius = torch.linalg.vector_norm((framed - centre)[:, [0, 2]], dim=1).amax()
+    reach = torch.maximum(radius, (framed - centre)[:, 1].abs().amax()).clamp(min=1e-9)
+    turned = (vertices - centre) @ turn.T  # (V, 3)
+    flip = turned.new_tensor([1.0, -1.0, -1.0])
+    shift = turned.new_tensor([size / 2, size / 2, 0.0])
+    return turned, turned * flip * (FILL * size / 2 / reach) + shift
+
+
 def render_normals(
-    vertices_head_m: Tensor, triangles: Tensor, size: int, yaw_rad: float = 0.0
+    vertices_head_m: Tensor,
+    triangles: Tensor,
+    size: int,
+    yaw_rad: float = 0.0,
+    *,
+    colors: Tensor | None = None,
+    framing: Tensor | None = None,
+    draw: Rasterizer = rasterize,
 ) -> Tensor:
-    """A head as grey-blue clay, lit from the upper left, on a light ground.
+    """A head as clay, lit from the upper left, on a light ground.
 
     Args:
         vertices_head_m: `(V, 3)`: x to the head's left, y up, z forward.
         triangles: `(T, 3)`.
         size: Edge of the picture in pixels.
         yaw_rad: Turns the head towards the picture's right before it is drawn.
+        colors: `(V, 3)` in [0, 1]; grey-blue without.
+        framing: See `project`.
+        draw: What finds the triangle in each pixel; see `backends`.
 
     Returns:
-        `(size, size, 3)` in [0, 1]. The camera is orthographic; the head fills the picture at
-        whatever angle with the same scale.
+        `(size, size, 3)` in [0, 1]. The head fills the picture at whatever angle with the same
+        scale.
     """
-    vertices = vertices_head_m.detach().float()
-    centre = (vertices.amax(0) + vertices.amin(0)) / 2
-    turn = rotation_matrix(torch.tensor([0.0, float(yaw_rad), 0.0])).to(vertices)
-    centred = vertices - centre
-    radius = torch.linalg.vector_norm(centred[:, [0, 2]], dim=1).amax()
-    reach = torch.maximum(radius, centred[:, 1].abs().amax()).clamp(min=1e-9)
-    turned = centred @ turn.T  # (V, 3)
     pixels = size * OVERSAMPLING
-    flip = turned.new_tensor([1.0, -1.0, -1.0])
-    shift = turned.new_tensor([pixels / 2, pixels / 2, 0.0])
-    on_screen = turned * flip * (FILL * pixels / 2 / reach) + shift
-    triangle_id, barycentrics, _ = rasterize(on_screen, triangles, pixels, pixels)
+    turned, on_screen = project(vertices_head_m, pixels, yaw_rad, framing)
+    triangle_id, barycentrics, _ = draw(on_screen, triangles, pixels, pixels)
     hit = triangle_id >= 0
     seen = triangles[triangle_id[hit]]  # (N, 3)
-    normals = (vertex_normals(turned, triangles)[seen] * barycentrics[hit][..., None]).sum(1)
+    weights = barycentrics[hit][..., None]  # (N, 3, 1)
+    normals = (vertex_normals(turned, triangles)[seen] * weights).sum(1)
     # Inside the open neck a triangle is seen from behind: light it as its visible side.
     behind = _signed_area(turned[seen]) < 0
     normals = normalize(torch.where(behind[:, None], -normals, normals), dim=1)
+    skin = turned.new_tensor(CLAY) if colors is None else (colors.to(turned)[seen] * weights).sum(1)
     picture = turned.new_tensor(BACKGROUND).repeat(pixels, pixels, 1)
-    picture[hit] = _clay(normals)
+    picture[hit] = _shaded(normals, skin)
     return avg_pool2d(picture.permute(2, 0, 1), OVERSAMPLING).permute(1, 2, 0).clamp(0, 1)
 
 
-def _clay(normals: Tensor) -> Tensor:
-    """The colour of `(N, 3)` unit normals seen along -z: key light, sky, and a bright rim."""
+def _shaded(normals: Tensor, skin: Tensor) -> Tensor:
+    """`(N, 3)` unit normals seen along -z, in skin colours: key light, sky, and a bright rim."""
     key, sky = (normalize(normals.new_tensor(light), dim=0) for light in (KEY_LIGHT, SKY_LIGHT))
     wrapped = ((normals @ key + 0.25) / 1.25).clamp(min=0)
     from_above = (normals @ sky).clamp(min=0)
     rim = (1 - normals[:, 2].clamp(min=0)) ** 3
     light = AMBIENT + KEY_STRENGTH * wrapped + SKY_STRENGTH * from_above
-    return (light[:, None] * normals.new_tensor(CLAY) + RIM_STRENGTH * rim[:, None]).clamp(0, 1)
+    return (light[:, None] * skin + RIM_STRENGTH * rim[:, None]).clamp(0, 1)
 
 
-def render_views(vertices_head_m: Tensor, triangles: Tensor, size: int) -> Tensor:
+def render_views(
+    vertices_head_m: Tensor, triangles: Tensor, size: int, draw: Rasterizer = rasterize
+) -> Tensor:
     """The head from the front, turned by 40 and by 80 degrees: `(3, size, size, 3)` in [0, 1]."""
-    return torch.stack([render_normals(vertices_head_m, triangles, size, yaw) for yaw in VIEWS_RAD])
+    return torch.stack(
+        [render_normals(vertices_head_m, triangles, size, yaw, draw=draw) for yaw in VIEWS_RAD]
+    )

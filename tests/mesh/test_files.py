@@ -210,7 +210,7 @@ HEADER = "ply\nformat ascii 1.0\nelement vertex {}\nproperty float x\nproperty f
         ("m.obj", "v 1 2 3\nf 1 1 2\n", r"outside 1\.\.1"),
         ("m.obj", "v 1 2 3\nf 1 1 -2\n", r"outside 1\.\.1"),
         ("m.obj", "# nothing\n", "without vertices"),
-        ("m.stl", "solid x", "neither a PLY file nor named"),
+        ("m.stl", "solid x", "neither a PLY nor a GLB file nor named"),
     ],
 )
 def test_malformed_files_are_named(tmp_path, name, content, match):

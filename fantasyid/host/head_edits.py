@@ -1,0 +1,203 @@
+"""Heads changed and averaged, with the words and pictures that go with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..identity import FaceGeometry
+from ..mesh.average import METHODS, average, average_vertices, frontality, parse_weights
+from ..mesh.compare import compare_heads
+from ..mesh.edit import (
+    SIDES,
+    SLIDERS_MM,
+    HeadEdit,
+    ShapeModel,
+    describe,
+    edit_vertices,
+    measure,
+    parse_components,
+)
+from ..mesh.flame import NUM_EXPRESSION, NUM_SHAPE
+from ..mesh.head_frame import SKIN, rigid_fit
+from .heads import geometry_triangles
+from .weights import load_to_device
+
+__all__ = [
+    "METHODS",
+    "SIDES",
+    "SLIDERS_MM",
+    "HeadEdit",
+    "average_geometry",
+    "edit_geometry",
+    "parse_components",
+]
+
+
+def edit_geometry(
+    geometry: FaceGeometry,
+    edit: HeadEdit,
+    size: int,
+    second: FaceGeometry | None = None,
+    deca: Any | None = None,
+    adapter: Any | None = None,
+) -> tuple[FaceGeometry, Tensor, str]:
+    """Change a head and show what it did.
+
+    Args:
+        geometry: The head; an empty one is handed on with its reason.
+        edit: What to change.
+        size: Edge of each picture.
+        second: The head to blend in.
+        deca: `weights.Deca`, for shape components.
+        adapter: `weights.Adapter`, for what the network reads.
+
+    Returns:
+        The changed head, a picture `(1, H, W, 3)`, and a report.
+
+    Raises:
+        ValueError: Something that the edit needs is missing.
+    """
+    if geometry.empty_reason:
+        return geometry, _blank(size), f"There is no head to edit: {geometry.empty_reason}."
+    if edit.blend and second is not None and second.empty_reason:
+        raise ValueError(f"blend: the second head is empty: {second.empty_reason}")
+    before = geometry.vertices[0].cpu()
+    other = None if second is None or second.empty_reason else second.vertices[0]
+    after = edit_vertices(before, edit, other, None if deca is None else _shape_model(deca))
+    coarse = None if adapter is None else adapter.tables.coarse_index
+    report = describe(measure(before, after, coarse))
+    triangles = geometry_triangles(geometry, adapter, deca)
+    if triangles is None:
+        views = _blank(size)
+        report += " No picture: connect the adapter or the head model, which know the triangles."
+    else:
+        views = compare_heads(before, after, triangles, coarse, size)
+    if torch.equal(before, after):
+        return geometry, views, report
+    edited = replace(
+        geometry,
+        vertices=after[None],
+        triangles=triangles,
+        betas=_edited_betas(geometry, edit, second),
+        source=f"{geometry.source}, edited",
+    )
+    return edited, views, report
+
+
+def _blank(size: int) -> Tensor:
+    return torch.full((1, size, size, 3), 0.93)
+
+
+def _shape_model(deca: Any) -> ShapeModel:
+    flame = deca.flame.model
+    return ShapeModel(flame.v_template.detach().cpu().float(), flame.shapedirs.detach().cpu())
+
+
+def _edited_betas(
+    geometry: FaceGeometry, edit: HeadEdit, second: FaceGeometry | None
+) -> Tensor | None:
+    """The shape components of an edited head, as far as components can say what was done."""
+    betas = geometry.betas
+    if betas is None or any(edit.sliders.values()) or edit.side != SIDES[0]:
+        return None
+    if any(number >= betas.shape[1] for number, _ in edit.components):
+        return None
+    edited = betas.clone()
+    for number, value in edit.components:
+        edited[:, number] += edit.amount * value
+    if edit.blend:
+        if second is None or second.betas is None:
+            return None
+        edited += edit.amount * edit.blend * (second.betas - betas)
+    return edited
+
+
+def average_geometry(
+    geometries: Sequence[FaceGeometry], method: str, weights: str, deca: Any | None
+) -> tuple[FaceGeometry, str]:
+    """One head from several readings of one person.
+
+    With the head model, and shape components in every reading, the components are averaged and
+    FLAME makes the neutral head of them. Otherwise the vertices are averaged, laid onto each
+    other, in the pose of the first.
+
+    Args:
+        geometries: The readings; empty ones are left out.
+        method: One of `METHODS`.
+        weights: One number per connected reading, for "weighted".
+        deca: `weights.Deca`, or None.
+
+    Returns:
+        The head and a report; an empty head where all readings are empty.
+
+    Raises:
+        ValueError: Nothing is connected, or the weights do not fit.
+    """
+    if not geometries:
+        raise ValueError("connect at least one head")
+    there = [number for number, g in enumerate(geometries) if not g.empty_reason]
+    if not there:
+        reason = geometries[0].empty_reason
+        return FaceGeometry.empty(reason), f"There is no head to average: {reason}."
+    heads = [geometries[number] for number in there]
+    share = None
+    if method == "weighted":
+        share = parse_weights(weights, len(geometries))[there]
+        if not share.sum() > 0:
+            raise ValueError("weights: every head that is there has the weight 0")
+        share = share / share.sum()
+    elif method == "by frontality":
+        share = frontality([head.vertices[0] for head in heads])
+    betas = _stacked_betas(heads)
+    if betas is not None and deca is not None:
+        made = _from_betas(average(betas, method, share), deca)
+        how = "FLAME shape components, neutral pose"
+    else:
+        vertices = average_vertices([head.vertices[0].cpu() for head in heads], method, share)
+        made = FaceGeometry(vertices[None], _any_triangles(heads, deca), None, "")
+        how = "vertices, in the pose of the first head"
+    report = f"{method} of {len(heads)} heads ({how}). {_spread(heads, made)}"
+    if share is not None:
+        report += f" Weights: {', '.join(f'{w:.2f}' for w in share.tolist())}."
+    if len(there) < len(geometries):
+        report += f" {len(geometries) - len(there)} empty left out."
+    return replace(made, source=f"{method} of {len(heads)} heads, {how}"), report
+
+
+def _stacked_betas(heads: Sequence[FaceGeometry]) -> Tensor | None:
+    """`(N, S)`, or None where a head has none or another number."""
+    found = [head.betas for head in heads if head.betas is not None]
+    if len(found) < len(heads) or len({betas.shape for betas in found}) > 1:
+        return None
+    return torch.cat([betas.cpu() for betas in found])
+
+
+def _any_triangles(heads: Sequence[FaceGeometry], deca: Any | None) -> Tensor | None:
+    found = (geometry_triangles(head, deca=deca) for head in heads)
+    return next((triangles for triangles in found if triangles is not None), None)
+
+
+def _from_betas(betas: Tensor, deca: Any) -> FaceGeometry:
+    """The neutral head of `(100,)` shape components."""
+    device = load_to_device(deca.flame)
+    shape = betas[None, :NUM_SHAPE].to(device, torch.float32)
+    at_rest = shape.new_zeros(1, NUM_EXPRESSION), shape.new_zeros(1, 6)
+    vertices = deca.flame.model(shape, *at_rest).cpu()
+    return FaceGeometry(vertices, deca.flame.model.triangles.cpu(), betas[None], "")
+
+
+def _spread(heads: Sequence[FaceGeometry], made: FaceGeometry) -> str:
+    """How far each reading lies from the average once pose is taken out, in a sentence."""
+    target = made.vertices[0].double()
+    distances = []
+    for head in heads:
+        turn, shift = rigid_fit(head.vertices[0][SKIN], target[SKIN])
+        laid = head.vertices[0].cpu().double() @ turn.T + shift
+        distances.append(float(torch.linalg.vector_norm(laid - target, dim=1).mean()) * 1000)
+    words = ", ".join(f"{distance:.2f}" for distance in distances)
+    return f"Mean distance of each from the result: {words} mm."

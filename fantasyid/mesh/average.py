@@ -1,0 +1,83 @@
+"""One head from several readings of one person."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .head_frame import SKIN, head_frame, rigid_fit
+
+METHODS = ("mean", "median", "weighted", "by frontality")
+# A head in full profile still counts a little.
+LEAST_FRONTALITY = 0.05
+ROUNDS = 3
+
+
+def parse_weights(text: str, count: int) -> Tensor:
+    """Read one positive weight per head: "2, 1, 0.5" -> `(count,)` float64 with sum 1.
+
+    Raises:
+        ValueError: The text has another form or another count.
+    """
+    words = text.replace(",", " ").replace(";", " ").split()
+    try:
+        weights = [float(word) for word in words]
+    except ValueError:
+        raise ValueError(
+            f'weights: {text[:60]!r} is not understood; write numbers, "2, 1, 0.5"'
+        ) from None
+    if len(weights) != count:
+        raise ValueError(f"weights: {len(weights)} given for {count} heads; write one per head")
+    if not all(w >= 0 and math.isfinite(w) for w in weights) or not sum(weights) > 0:
+        raise ValueError("weights: expected numbers of 0 or more, not all of them 0")
+    return torch.tensor(weights, dtype=torch.float64) / sum(weights)
+
+
+def frontality(vertices: Sequence[Tensor]) -> Tensor:
+    """Weights by how far each head looks ahead: the cosine of its angle, with sum 1."""
+    cosines = [math.cos(head_frame(head).angle_from_ahead_rad) for head in vertices]
+    weights = torch.tensor(cosines, dtype=torch.float64).clamp(min=LEAST_FRONTALITY)
+    return weights / weights.sum()
+
+
+def average(values: Tensor, method: str, weights: Tensor | None = None) -> Tensor:
+    """One row from several.
+
+    Args:
+        values: `(N, ...)`.
+        method: One of `METHODS`; "median" ignores weights.
+        weights: `(N,)` with sum 1, for the weighted methods.
+
+    Returns:
+        `(...)` in the type of `values`. The median of an even number is the mean of the middle two.
+    """
+    if method not in METHODS:
+        raise ValueError(f"average: expected one of {', '.join(METHODS)}, got {method!r}")
+    exact = values.double()
+    if method == "median":
+        return exact.quantile(0.5, dim=0).to(values.dtype)
+    if weights is None:
+        weights = torch.full((len(values),), 1 / len(values), dtype=torch.float64)
+    return torch.einsum("n,n...->...", weights, exact).to(values.dtype)
+
+
+def average_vertices(heads: Sequence[Tensor], method: str, weights: Tensor | None = None) -> Tensor:
+    """The average of heads laid onto each other, in the pose of the first.
+
+    Args:
+        heads: `(5023, 3)` each.
+        method: See `average`.
+        weights: See `average`.
+    """
+    middle = heads[0].double()
+    for _ in range(ROUNDS):
+        middle = average(torch.stack([_laid(head, middle) for head in heads]), method, weights)
+    return _laid(middle, heads[0]).to(heads[0].dtype)
+
+
+def _laid(head: Tensor, target: Tensor) -> Tensor:
+    turn, shift = rigid_fit(head[SKIN], target[SKIN])
+    return head.double() @ turn.T + shift

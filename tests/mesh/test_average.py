@@ -1,0 +1,67 @@
+"""Averages of one person's heads."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from mesh.stand_in_head import posed, stand_in
+
+from fantasyid.mesh.average import average, average_vertices, frontality, parse_weights
+from fantasyid.mesh.edit import HeadEdit, edit_vertices
+from fantasyid.mesh.rotations import rotation_matrix
+
+
+def test_averages_of_numbers():
+    values = torch.tensor([[1.0, 5], [2, 5], [30, 5], [3, 1]])
+    assert average(values, "mean").tolist() == [9.0, 4.0]
+    assert average(values, "median").tolist() == [2.5, 5.0]
+    weights = parse_weights("1, 1 0;2", 4)
+    assert weights.tolist() == [0.25, 0.25, 0, 0.5]
+    assert average(values, "weighted", weights).tolist() == [2.25, 3.0]
+    with pytest.raises(ValueError, match="expected one of"):
+        average(values, "mode")
+
+
+def test_weights_are_read_or_named():
+    for text, match in (
+        ("1", "1 given for 2 heads"),
+        ("1 two", "not understood"),
+        ("1 -1", "0 or more"),
+        ("0 0", "not all of them 0"),
+        ("1 inf", "0 or more"),
+        ("1 nan", "0 or more"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            parse_weights(text, 2)
+
+
+def test_one_head_in_several_poses_is_that_head_in_the_first_pose():
+    vertices = stand_in()[0].double()
+    heads = [posed(vertices, seed)[0] for seed in range(4)]
+    for method in ("mean", "median", "weighted"):
+        weights = torch.tensor([0.1, 0.2, 0.3, 0.4]).double() if method == "weighted" else None
+        got = average_vertices(heads, method, weights)
+        torch.testing.assert_close(got, heads[0], atol=1e-7, rtol=0)
+
+
+def test_the_mean_lies_between_and_the_median_drops_the_odd_one():
+    vertices = stand_in()[0].double()
+    long_nose = edit_vertices(vertices, HeadEdit({"nose_depth": 1.0}))
+    mean = average_vertices([vertices, posed(long_nose, 1)[0]], "mean")
+    expected = edit_vertices(vertices, HeadEdit({"nose_depth": 0.5}))
+    assert (mean - expected).norm(dim=1).max() < 4e-4
+    heads = [vertices, posed(vertices, 2)[0], posed(long_nose, 3)[0]]
+    median = average_vertices(heads, "median")
+    assert (median - vertices).norm(dim=1).max() < 5e-4
+    assert (average_vertices(heads, "mean") - vertices).norm(dim=1).max() > 1e-3
+
+
+def test_heads_that_look_away_count_less():
+    vertices = stand_in()[0]
+    turns = [rotation_matrix(torch.tensor([0.0, math.radians(a), 0.0])) for a in (0, 40, 85)]
+    weights = frontality([vertices @ turn.T for turn in turns])
+    assert weights.sum() == pytest.approx(1.0)
+    assert weights[0] > weights[1] > weights[2] > 0
+    assert weights[1] / weights[0] == pytest.approx(math.cos(math.radians(40)), abs=0.02)
