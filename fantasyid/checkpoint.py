@@ -1,24 +1,23 @@
-"""Released files: which key goes where, and how a file is opened and checked.
+"""Released files: which key goes where, and whether all are there.
 
 On disk every file keeps its released names. The rules below are the whole of the mapping: each
 released key is part of the base transformer, a live part of the adapter, or dead with a reason.
+A base that was converted for the host carries the host's names, which stay as they are.
 Source: released-model facts, sections 0, 2 and 6.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-import torch
 from torch import Tensor
 
 Shapes = Mapping[str, Sequence[int]]
 
-# Diffusers names of the base transformer -> names of the host's CogVideoX class.
+# Diffusers names of the base transformer -> names of the host's CogVideoX class; the last two are
+# the host's names themselves.
 BASE_RULES = (
     (r"^(patch_embed\.(?:proj|text_proj)\.(?:weight|bias))$", r"\1"),
     (r"^(patch_embed\.pos_embedding)$", r"\1"),
@@ -31,6 +30,12 @@ BASE_RULES = (
     (r"^transformer_blocks\.(\d+)\.ff\.net\.2\.(.*)$", r"blocks.\1.ff_out.\2"),
     (r"^transformer_blocks\.(\d+)\.(norm[12]\.(?:linear|norm)\..*)$", r"blocks.\1.\2"),
     (r"^((?:norm_final|norm_out\.linear|norm_out\.norm|proj_out)\.(?:weight|bias))$", r"\1"),
+    (r"^((?:time|ofs)_embedding_linear_[12]\.(?:weight|bias))$", r"\1"),
+    (
+        r"^(blocks\.\d+\.(?:[qkv]|attn_out|norm_[qk]|ff_proj|ff_out|norm[12]\.(?:linear|norm))"
+        r"\.(?:weight|bias))$",
+        r"\1",
+    ),
 )
 
 ABSTRACTOR_RULES = (
@@ -123,7 +128,7 @@ def sort_released_keys(keys: Iterable[str]) -> ReleasedKeys:
     for key in keys:
         for part, rules in parts:
             name = _rename(key, rules)
-            if name is not None:
+            if name is not None and name not in part:
                 part[name] = key
                 break
         else:
@@ -133,32 +138,6 @@ def sort_released_keys(keys: Iterable[str]) -> ReleasedKeys:
             else:
                 found.dead[key] = reason
     return found
-
-
-# What a file that is not ours usually is: a key that only it has, and words for it.
-LOOKALIKES = (
-    ("local_facial_extractor.", "ConsisID, a different identity model on CogVideoX"),
-    ("face_abstractor.", "the FantasyID adapter"),
-    ("transformer_blocks.0.attn1.to_q.weight", "a CogVideoX transformer without the adapter"),
-    ("blocks.0.attn_out.weight", "a CogVideoX transformer in ComfyUI's own names"),
-    ("decoder.mid_block.resnets.0.norm1.conv_y.conv.weight", "the CogVideoX VAE"),
-    ("encoder.block.0.layer.0.SelfAttention.q.weight", "a T5 text encoder"),
-    ("visual.blocks.0.attn.q_proj.weight", "an EVA02-CLIP checkpoint"),
-    ("visual.", "a CLIP checkpoint, but not EVA02-CLIP"),
-    ("E_flame", "the DECA checkpoint"),
-    ("shapedirs", "a FLAME model"),
-    ("down_transform", "the mesh transforms"),
-    ("model.diffusion_model.", "a whole Stable Diffusion style checkpoint"),
-)  # fmt: skip
-
-
-def describe_keys(keys: Iterable[str]) -> str:
-    """What a file looks like, from its keys, in words that end a sentence."""
-    names = list(keys)
-    for prefix, words in LOOKALIKES:
-        if any(name.startswith(prefix) for name in names):
-            return f"it looks like {words}"
-    return "its first keys are " + (", ".join(names[:3]) or "none at all")
 
 
 def check_state_dict(expected: Shapes, found: Shapes, source: str) -> None:
@@ -186,80 +165,3 @@ def check_state_dict(expected: Shapes, found: Shapes, source: str) -> None:
 def shapes_of(state_dict: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
     """Names and shapes of a state dict."""
     return {k: tuple(v.shape) for k, v in state_dict.items()}
-
-
-def sniff(path: Path) -> None:
-    """Refuse what is often saved in place of a weights file.
-
-    Raises:
-        ValueError: The file is empty, an HTML page, or a Git LFS pointer.
-    """
-    with path.open("rb") as file:
-        head = file.read(64)
-    if not head:
-        raise ValueError(f"{path} is empty (0 bytes): the download broke off, fetch it again")
-    if head.lstrip()[:1] == b"<":
-        raise ValueError(
-            f"{path} is an HTML page, not weights: the download page was saved instead of the file"
-        )
-    if head.startswith(b"version https://git-lfs"):
-        raise ValueError(
-            f"{path} is a Git LFS pointer of {path.stat().st_size} bytes: fetch the file itself "
-            "(git lfs pull)"
-        )
-
-
-def read_torch_file(path: Path) -> dict:
-    """Read a `.pt`, `.pth`, `.bin` or `.tar` of torch, tensors only.
-
-    Raises:
-        ValueError: The file is no torch file, or holds something other than tensors and plain
-            containers (which is never executed).
-    """
-    sniff(path)
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(
-            f"{path} cannot be read as a torch file of plain tensors: {str(error).splitlines()[0]}"
-        ) from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}, expected a dict of tensors")
-    return content
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The files that hold a transformer folder's weights.
-
-    Raises:
-        FileNotFoundError: There is none, or a shard that the index names is missing.
-    """
-    for index in sorted(folder.glob("*.safetensors.index.json")):
-        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-        missing = [name for name in names if not (folder / name).is_file()]
-        if missing:
-            raise FileNotFoundError(
-                f"{index} names {len(names)} shards, {len(missing)} are missing in {folder}: "
-                f"{', '.join(missing[:5])}"
-            )
-        return [folder / name for name in names]
-    # Released behaviour: the .bin file wins over .safetensors where there is no index.
-    for pattern in ("diffusion_pytorch_model.bin", "*.safetensors"):
-        files = sorted(folder.glob(pattern))
-        if files:
-            return files
-    raise FileNotFoundError(
-        f"no weights in {folder}: expected diffusion_pytorch_model.safetensors, its shards with "
-        "an index, or diffusion_pytorch_model.bin"
-    )
-
-
-def transformer_folder(path: Path) -> Path:
-    """The folder with the weights inside a released model folder.
-
-    Released behaviour: `transformer_ema` wins over `transformer`.
-    """
-    for name in ("transformer_ema", "transformer"):
-        if (path / name).is_dir():
-            return path / name
-    return path

@@ -25,12 +25,16 @@ class FaceCrop:
         photo: `(1, H, W, 3)` RGB in [0, 1], whole and not aligned.
         detector: What found the face ("insightface", "cascade", "points by hand", ...).
         empty_reason: Why there is no face; "" when there is one.
+        box: The face in the photo, `(x0, y0, x1, y1)` pixels, or None where nobody measured it.
+        points: `(5, 2)` facial points in pixels of the photo (`face.points.POINT_NAMES`), or None.
     """
 
     image: Tensor
     photo: Tensor
     detector: str
     empty_reason: str = ""
+    box: tuple[float, float, float, float] | None = None
+    points: Tensor | None = None
 
     @staticmethod
     def empty(photo: Tensor, reason: str) -> FaceCrop:
@@ -71,7 +75,8 @@ class FaceTokens:
     """What the C-Abstractor says of a face.
 
     Attributes:
-        tokens: `(1, 36, C)`; `(0, 36, C)` when empty.
+        tokens: `(R, 36, C)` of R references, one as a rule; `(1, R * 36, C)` when references were
+            concatenated; `(0, 36, C)` when empty.
         empty_reason: Why there are none; "" when there are some.
     """
 
@@ -84,7 +89,8 @@ class Identity:
     """Face tokens and vertex tokens of one person, ready to be injected.
 
     Attributes:
-        face_tokens: `(1, 36, C)`; `(0, 36, C)` when empty.
+        face_tokens: `(1, 36, C)`, more tokens when references were concatenated; `(0, 36, C)`
+            when empty.
         vertex_tokens: `(1, 79, C)`; `(0, 79, C)` when empty.
         empty_reason: Why there is no identity; "" when there is one.
     """
@@ -100,5 +106,5 @@ class Identity:
 
     @property
     def tokens(self) -> Tensor:
-        """`(1, 36 + 79, C)`, face tokens first (released-model fact, section 3)."""
+        """`(1, 36 + 79, C)` or more, face tokens first (released-model fact, section 3)."""
         return torch.cat([self.face_tokens, self.vertex_tokens], dim=1)

@@ -10,18 +10,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fantasyid.checkpoint import (
-    check_state_dict,
-    describe_keys,
-    read_torch_file,
-    sniff,
-    sort_released_keys,
-    transformer_folder,
-    weight_files,
-)
+from fantasyid.checkpoint import check_state_dict, sort_released_keys
 from fantasyid.face.abstractor import AbstractorConfig, FaceAbstractor
 from fantasyid.fusion import FusionConfig, VertexFusion
 from fantasyid.injection import InjectionConfig, LayerInjectors
+from fantasyid.lookalikes import describe_keys
+from fantasyid.weight_files import read_torch_file, sniff, transformer_folder, weight_files
 
 GOLDEN = Path(__file__).parent / "golden"
 

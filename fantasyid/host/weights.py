@@ -6,8 +6,7 @@ compute in the dtype of their input, wherever the host has put them.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,27 +17,21 @@ import comfy.ops
 import comfy.sd
 import comfy.utils
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ..checkpoint import (
-    ReleasedKeys,
-    check_state_dict,
-    describe_keys,
-    read_torch_file,
-    shapes_of,
-    sniff,
-    sort_released_keys,
-    transformer_folder,
-    weight_files,
-)
-from ..face.abstractor import AbstractorConfig, FaceAbstractor
-from ..face.eva_clip import EvaConfig, EvaVisionTransformer, eva_state_dict
-from ..fusion import FusionConfig, VertexFusion
-from ..injection import InjectionConfig, LayerInjectors
-from ..mesh.deca import DecaConfig, DecaEncoder, deca_state_dict
-from ..mesh.flame import Flame, FlameConfig, flame_state_dict
-from ..mesh.safe_pickle import read_pickle
-from ..mesh.topology import MeshTables, mesh_tables
+from ..adapter_file import adapter_parts
+from ..checkpoint import ReleasedKeys, check_state_dict, shapes_of, sort_released_keys
+from ..face.eva_clip import EvaConfig, EvaVisionTransformer
+from ..injection import InjectionConfig
+from ..lookalikes import describe_keys
+from ..mesh.deca import DecaConfig, DecaEncoder
+from ..mesh.flame import Flame, FlameConfig
+from ..mesh.topology import MeshTables
+from ..safetensors_file import SUFFIXES
+from ..third_party import read_deca, read_eva, read_flame, read_mesh_tables
+from ..transformer_file import check_base
+from ..weight_files import read_model
 from .cogvideox import correct_positions, require_cogvideox_i2v
 
 # Room for the activations of one identity stage (577 or 5023 tokens, one face), in bytes.
@@ -86,6 +79,14 @@ class Deca:
     source: str
 
 
+def common_dtype(tensors: Iterable[Tensor]) -> torch.dtype:
+    """The smallest dtype that holds every floating tensor of a file exactly."""
+    found = {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
+    widest = max((dtype.itemsize for dtype in found), default=4)
+    wide = [dtype for dtype in found if dtype.itemsize == widest]
+    return wide[0] if len(wide) == 1 else torch.float32
+
+
 def managed(
     build: Callable[..., nn.Module], state_dict: Mapping[str, Tensor], source: str
 ) -> comfy.model_patcher.ModelPatcher:
@@ -103,7 +104,7 @@ def managed(
     """
     expected = build(device="meta", dtype=None, operations=nn).state_dict()
     check_state_dict(shapes_of(expected), shapes_of(state_dict), source)
-    dtype = next((v.dtype for v in state_dict.values() if v.is_floating_point()), torch.float32)
+    dtype = common_dtype(state_dict.values())
     load_device = comfy.model_management.get_torch_device()
     offload_device = comfy.model_management.unet_offload_device()
     module = build(device=offload_device, dtype=dtype, operations=comfy.ops.manual_cast).eval()
@@ -121,66 +122,33 @@ def load_to_device(*patchers: Any) -> torch.device:
     return patchers[0].load_device
 
 
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    if path.suffix != ".safetensors":
-        return read_torch_file(path)
-    sniff(path)
-    return comfy.utils.load_torch_file(str(path))
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    """By the host, which maps the file, where its name lets the host see what it is."""
+    return comfy.utils.load_torch_file(str(path)) if path.suffix in SUFFIXES else load_file(path)
 
 
-def _read_released(path: Path) -> dict[str, Tensor]:
-    folder = transformer_folder(path)
-    files = weight_files(folder) if folder.is_dir() else [folder]
-    return {k: v for file in files for k, v in _read_weights(file).items()}
+def _read_released(path: Path) -> tuple[dict[str, Tensor], ReleasedKeys]:
+    state_dict = read_model(path, _read_safetensors)
+    return state_dict, sort_released_keys(state_dict)
 
 
 def _pick(state_dict: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
     return {ours: state_dict[released] for ours, released in names.items()}
 
 
-def _adapter_parts(
-    state_dict: Mapping[str, Tensor], keys: ReleasedKeys, tables: MeshTables, source: str
+def _adapter(
+    state_dict: Mapping[str, Tensor], keys: ReleasedKeys, transforms: Path, source: str
 ) -> Adapter:
-    if not keys.has_adapter:
-        raise ValueError(
-            f"{source} has no FantasyID adapter (face_abstractor, vertex_spiral_net, "
-            f"vertex_reducer, layer_attention): {describe_keys(state_dict)}"
-        )
-    parts = []
-    for names, config_type, module_type in (
-        (keys.abstractor, AbstractorConfig, FaceAbstractor),
-        (keys.fusion, FusionConfig, VertexFusion),
-        (keys.injection, InjectionConfig, LayerInjectors),
-    ):
-        weights = _pick(state_dict, names)
-        try:
-            config = config_type.from_shapes(shapes_of(weights))
-        except (ValueError, KeyError) as error:
-            raise ValueError(f"{source}: {error}") from error
-
-        def build(config: Any = config, module_type: Any = module_type, **where: Any) -> nn.Module:
-            return module_type(config, **where)
-
-        parts.append(managed(build, weights, f"{source} ({module_type.__name__})"))
-    return Adapter(*parts, tables=tables, source=source)
-
-
-def load_mesh_tables(path: Path) -> MeshTables:
-    """Spirals and pooling of the vertex branch, from the mesh transforms pickle."""
-    transforms = read_pickle(path)
-    if "down_transform" not in transforms:
-        raise ValueError(
-            f"{path} is no mesh transforms file: {describe_keys(transforms)}; expected "
-            "transform.pkl with down_transform, up_transform, vertices and face"
-        )
-    return mesh_tables(transforms)
+    parts = adapter_parts(keys, shapes_of(state_dict), source)
+    tables = read_mesh_tables(transforms)
+    patchers = [managed(p.build, _pick(state_dict, p.names), p.source) for p in parts]
+    return Adapter(*patchers, tables=tables, source=source)
 
 
 def load_adapter(path: Path, transforms: Path) -> Adapter:
     """The adapter of a released folder or of an adapter file, for a base loaded elsewhere."""
-    state_dict = _read_released(path)
-    keys = sort_released_keys(state_dict)
-    return _adapter_parts(state_dict, keys, load_mesh_tables(transforms), str(path))
+    state_dict, keys = _read_released(path)
+    return _adapter(state_dict, keys, transforms, str(path))
 
 
 def load_base(
@@ -190,8 +158,8 @@ def load_base(
 
     Also the factory by which the host makes fresh copies (several GPUs, compilation).
     """
-    state_dict = _read_released(Path(path))
-    keys = sort_released_keys(state_dict)
+    state_dict, keys = _read_released(Path(path))
+    check_base(Path(path), keys, shapes_of(state_dict))
     return _base(path, _pick(state_dict, keys.base), model_options, disable_dynamic)
 
 
@@ -208,31 +176,6 @@ def _base(
     return correct_positions(model)
 
 
-def _check_config(path: Path, keys: ReleasedKeys, state_dict: Mapping[str, Tensor]) -> None:
-    """`config.json` must agree with the weights beside it.
-
-    Raises:
-        ValueError: A number in the config differs from what the shapes say.
-    """
-    config_file = transformer_folder(path) / "config.json"
-    if not config_file.is_file():
-        return
-    config = json.loads(config_file.read_text("utf-8"))
-    patch = state_dict[keys.base["patch_embed.proj.weight"]].shape
-    blocks = {k.split(".")[1] for k in keys.base if k.startswith("blocks.")}
-    learned = "patch_embed.pos_embedding" in keys.base
-    for name, found in (
-        ("num_layers", len(blocks)),
-        ("in_channels", patch[1]),
-        ("use_learned_positional_embeddings", learned),
-    ):
-        if name in config and config[name] != found:
-            raise ValueError(
-                f"{config_file} says {name} = {config[name]}, the weights beside it say {found}: "
-                "they belong to different checkpoints"
-            )
-
-
 def load_model(
     path: Path, transforms: Path, model_options: dict[str, Any]
 ) -> tuple[comfy.model_patcher.ModelPatcher, Adapter]:
@@ -242,25 +185,21 @@ def load_model(
         ValueError: The file is something else (named), is damaged, or does not fit its config.
         FileNotFoundError: A shard is missing.
     """
-    state_dict = _read_released(path)
-    keys = sort_released_keys(state_dict)
-    if "patch_embed.proj.weight" not in keys.base:
+    state_dict, keys = _read_released(path)
+    shapes = shapes_of(state_dict)
+    check_base(path, keys, shapes)
+    if not keys.has_adapter:
         raise ValueError(
-            f"{path} has no diffusers-named CogVideoX transformer: {describe_keys(state_dict)}"
+            f"{path} holds a transformer but no FantasyID adapter: {describe_keys(shapes)}. Load "
+            "it with Load Diffusion Model, and the adapter with Load FantasyID Adapter"
         )
-    if keys.unknown:
-        raise ValueError(
-            f"{path} has {len(keys.unknown)} keys that no FantasyID checkpoint has: "
-            f"{', '.join(keys.unknown[:5])}; {describe_keys(state_dict)}"
-        )
-    _check_config(path, keys, state_dict)
-    adapter = _adapter_parts(state_dict, keys, load_mesh_tables(transforms), str(path))
+    adapter = _adapter(state_dict, keys, transforms, str(path))
     return _base(str(path), _pick(state_dict, keys.base), model_options, False), adapter
 
 
 def load_face_encoder(path: Path) -> FaceEncoder:
-    """EVA02-CLIP from its released `.pt`, as far as the face tokens need it."""
-    weights = _in_words(path, eva_state_dict, _read_weights(path))
+    """EVA02-CLIP, released or converted, as far as the face tokens need it."""
+    weights = read_eva(path)
     config = _in_words(path, EvaConfig.from_shapes, shapes_of(weights))
     return FaceEncoder(
         managed(lambda **w: EvaVisionTransformer(config, **w), weights, str(path)), str(path)
@@ -268,11 +207,11 @@ def load_face_encoder(path: Path) -> FaceEncoder:
 
 
 def load_deca(deca: Path, flame: Path) -> Deca:
-    """The DECA encoder and the FLAME layer from the files their makers distribute."""
-    weights = _in_words(deca, deca_state_dict, _read_weights(deca))
+    """The DECA encoder and the FLAME layer, from the published files or converted ones."""
+    weights = read_deca(deca)
     config = _in_words(deca, DecaConfig.from_shapes, shapes_of(weights))
     encoder = managed(lambda **w: DecaEncoder(config, **w), weights, str(deca))
-    head = _in_words(flame, flame_state_dict, read_pickle(flame))
+    head = read_flame(flame)
     flame_config = _in_words(flame, FlameConfig.from_shapes, shapes_of(head))
 
     def build(device: Any, dtype: Any, operations: Any) -> nn.Module:

@@ -1,0 +1,201 @@
+"""The converter on a model of the real widths: memory, seconds, and how it compares with a copy.
+
+    python benchmarks/convert.py [--folder DIR] [--gb 4.2] [--bin]
+
+Writes a synthetic released folder (real key names and widths, random bytes, as many transformer
+blocks as the size asks for, with their injectors), splits it in a process of its own, and copies
+the same files plainly. Everything is removed at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+KEYS = ROOT / "tests" / "golden" / "released_transformer_keys.json"
+GB = 1e9
+SHARD_BYTES = 5 * GB
+BLOCK = re.compile(r"^(?:transformer_blocks|layer_attention)\.(\d+)\.")
+
+# The process that is measured: first what the imports alone take, then the conversion.
+PROBE = """
+import resource, sys
+import fantasyid.convert.__main__ as command
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
+code = command.main(sys.argv[1:])
+print("RSS", before, peak())
+sys.exit(code)
+"""
+
+
+def key_sizes(blocks: int) -> dict[str, tuple[list[int], int]]:
+    """Released name -> shape and bytes in bf16, of a model with so many blocks."""
+    groups = json.loads(KEYS.read_text("utf-8"))["groups"].values()
+    found: dict[str, tuple[list[int], int]] = {}
+    for name, shape in ((n, s) for group in groups for n, s in group.items()):
+        block = BLOCK.match(name)
+        if block is None or int(block[1]) < blocks:
+            size = 2
+            for axis in shape:
+                size *= axis
+            found[name] = shape, size
+    return found
+
+
+def blocks_for(num_bytes: float) -> int:
+    """The smallest depth whose files have at least so many bytes."""
+    return next(
+        (n for n in range(1, 43) if sum(s for _, s in key_sizes(n).values()) >= num_bytes), 42
+    )
+
+
+def shards_of(sizes: dict[str, tuple[list[int], int]]) -> Iterator[list[str]]:
+    shard: list[str] = []
+    total = 0
+    for name, (_, size) in sizes.items():
+        if shard and total + size > SHARD_BYTES / 2:
+            yield shard
+            shard, total = [], 0
+        shard.append(name)
+        total += size
+    yield shard
+
+
+def write_released_folder(folder: Path, sizes: dict[str, tuple[list[int], int]]) -> int:
+    """Random bf16 weights, well inside the range of every precision; returns the bytes."""
+    noise = bytearray(os.urandom(64 * 1024**2))
+    noise[1::2] = bytes(0x3C | (b & 0x80) for b in noise[1::2])  # exponents near 0.01
+    shards, weight_map, written = list(shards_of(sizes)), {}, 0
+    folder.mkdir(parents=True)
+    for number, names in enumerate(shards, start=1):
+        path = folder / f"diffusion_pytorch_model-{number:05d}-of-{len(shards):05d}.safetensors"
+        header, position = {}, 0
+        for name in names:
+            shape, size = sizes[name]
+            offsets = [position, position + size]
+            header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": offsets}
+            position += size
+            weight_map[name] = path.name
+        text = json.dumps(header).encode()
+        text += b" " * (-len(text) % 8)
+        with path.open("wb") as file:
+            file.write(len(text).to_bytes(8, "little") + text)
+            for name in names:
+                start = int(hashlib.md5(name.encode()).hexdigest()[:5], 16) & ~1
+                left = sizes[name][1]
+                while left:
+                    part = memoryview(noise)[start : start + left]
+                    file.write(part)
+                    left, start = left - len(part), 0
+            os.fsync(file.fileno())
+        written += path.stat().st_size
+    index = {"metadata": {"total_size": written}, "weight_map": weight_map}
+    (folder / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
+    return written
+
+
+def as_torch_file(folder: Path) -> None:
+    """The same weights as one `.bin` of torch, in the place of the shards.
+
+    In a process of its own: a child inherits the highest memory of its parent.
+    """
+    script = (
+        "import sys, torch; from safetensors.torch import load_file\n"
+        "weights = {n: t for path in sys.argv[2:] for n, t in load_file(path).items()}\n"
+        "torch.save(weights, sys.argv[1])\n"
+    )
+    shards = sorted(folder.glob("*.safetensors"))
+    target = folder / "diffusion_pytorch_model.bin"
+    subprocess.run([sys.executable, "-c", script, target, *shards], check=True)
+    for path in (*shards, *folder.glob("*.index.json")):
+        path.unlink()
+
+
+def forget(folder: Path) -> None:
+    """Drop a folder's files from the system's cache, where that can be asked for."""
+    if not hasattr(os, "posix_fadvise"):
+        return
+    for path in folder.rglob("diffusion_*"):
+        with path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def plain_copy(source: Path, target: Path) -> float:
+    """Seconds for copying every file, to the disk."""
+    target.mkdir()
+    forget(source)
+    start = time.perf_counter()
+    for path in source.iterdir():
+        copied = shutil.copyfile(path, target / path.name)
+        with open(copied, "rb+") as file:
+            os.fsync(file.fileno())
+    seconds = time.perf_counter() - start
+    shutil.rmtree(target)
+    return seconds
+
+
+def convert(source: Path, target: Path, dtype: str) -> tuple[float, int, int]:
+    """Seconds, and the peak memory in KB after the imports and at the end."""
+    target.mkdir()
+    forget(source)
+    arguments = ["split", str(source), "--dtype", dtype, "--base", str(target / "b.safetensors")]
+    arguments += ["--adapter", str(target / "a.safetensors")]
+    start = time.perf_counter()
+    run = subprocess.run(
+        [sys.executable, "-c", PROBE, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    seconds = time.perf_counter() - start
+    sys.stdout.write(run.stdout)
+    run.check_returncode()
+    before, peak = (int(n) for n in run.stdout.splitlines()[-1].split()[1:])
+    shutil.rmtree(target)
+    return seconds, before, peak
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, help="where the temporary files go")
+    parser.add_argument("--gb", type=float, default=4.2, help="size of the synthetic model")
+    parser.add_argument("--bin", action="store_true", help="as one torch file")
+    options = parser.parse_args()
+    if options.folder is not None:
+        options.folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=options.folder) as temporary:
+        root = Path(temporary)
+        blocks = blocks_for(options.gb * GB)
+        source = root / "released"
+        size = write_released_folder(source, key_sizes(blocks))
+        if options.bin:
+            as_torch_file(source)
+        files = [path.suffix for path in source.glob("diffusion_*") if path.suffix != ".json"]
+        print(
+            f"model: {size / GB:.2f} GB in {len(files)} {files[0]} files, {blocks} of 42 blocks",
+            flush=True,
+        )
+        copied = plain_copy(source, root / "copy")
+        print(f"plain copy: {copied:.1f} s, {size / GB / copied:.2f} GB/s", flush=True)
+        for dtype in ("keep", "fp8_e4m3fn"):
+            seconds, before, peak = convert(source, root / "out", dtype)
+            print(
+                f"split {dtype}: {seconds:.1f} s with start, {size / GB / seconds:.2f} GB/s, "
+                f"{seconds / copied:.2f} x the copy; peak memory {peak / 1e6:.2f} GB, "
+                f"{(peak - before) / 1e6:.2f} GB more than the imports alone",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

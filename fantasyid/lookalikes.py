@@ -1,0 +1,86 @@
+"""What a file that is not the expected one is instead, told from its keys and shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+# A key that only such a file has (or the start of one), and words for the file. First match wins.
+LOOKALIKES = (
+    ("local_facial_extractor.", "ConsisID, a different identity model on CogVideoX"),
+    ("decoder.mid_block.resnets.0.norm1.conv_y.conv.weight", "the CogVideoX VAE"),
+    ("decoder.mid_block.resnets.0.norm1.norm_layer.weight", "the CogVideoX VAE"),
+    ("decoder.mid.block_1.norm1.weight", "an image VAE"),
+    ("encoder.block.0.layer.0.SelfAttention.q.weight", "a T5 text encoder"),
+    ("visual.blocks.0.attn.q_proj.weight", "an EVA02-CLIP checkpoint"),
+    ("blocks.0.attn.inner_attn_ln.weight", "an EVA02-CLIP vision tower"),
+    ("visual.", "a CLIP checkpoint, but not EVA02-CLIP"),
+    ("E_flame", "the DECA checkpoint"),
+    ("encoder.layer1.0.conv1.weight", "the encoder of a DECA checkpoint"),
+    ("shapedirs", "a FLAME model"),
+    ("down_transform", "the mesh transforms"),
+    ("coarse_index", "the mesh tables"),
+    ("model.diffusion_model.", "a whole Stable Diffusion style checkpoint"),
+)
+ADAPTER_PARTS = ("face_abstractor.", "vertex_spiral_net.", "vertex_reducer.", "layer_attention.")
+# Keys of a video transformer of the CogVideoX family: diffusers' names, ComfyUI's names.
+FAMILY = {
+    "transformer_blocks.0.attn1.to_q.weight": "",
+    "blocks.0.attn_out.weight": " in ComfyUI's own names",
+}
+PATCHES = "patch_embed.proj.weight"
+BODIES = {6890: "an SMPL body model", 10475: "an SMPL-X body model"}
+
+
+def describe_keys(keys: Iterable[str] | Mapping[str, Any]) -> str:
+    """What a file looks like, in words that end a sentence.
+
+    Args:
+        keys: Names, or a mapping from names to tensors, arrays or shapes; with shapes, members of
+            one family are told apart.
+    """
+    shapes = _shapes(keys) if isinstance(keys, Mapping) else {}
+    names = [str(key) for key in keys]
+    body = BODIES.get(next(iter(shapes.get("v_template", ())), 0))
+    if body:
+        return f"it looks like {body}"
+    for start, words in LOOKALIKES:
+        if any(name.startswith(start) for name in names):
+            return f"it looks like {words}"
+    has_adapter = any(name.startswith(ADAPTER_PARTS) for name in names)
+    transformer = _describe_transformer(names, shapes)
+    if transformer and has_adapter:
+        return f"it looks like a FantasyID model on {transformer}"
+    if transformer:
+        return f"it looks like {transformer}, without the FantasyID adapter"
+    if has_adapter:
+        return "it looks like the FantasyID adapter, without a transformer"
+    return "its first keys are " + (", ".join(names[:3]) or "none at all")
+
+
+def _shapes(entries: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    found = {str(name): getattr(value, "shape", value) for name, value in entries.items()}
+    return {
+        name: tuple(shape)
+        for name, shape in found.items()
+        if isinstance(shape, Sequence) and all(isinstance(n, int) for n in shape)
+    }
+
+
+def _describe_transformer(names: Sequence[str], shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """Which CogVideoX transformer it is; "" for anything else."""
+    style = next((words for key, words in FAMILY.items() if key in names), None)
+    if style is None:
+        return ""
+    patches = shapes.get(PATCHES, ())
+    if len(patches) == 2 or any(name.startswith("ofs_embedding") for name in names):
+        return f"a CogVideoX 1.5 transformer{style}"
+    if not patches:
+        return f"a CogVideoX transformer{style}"
+    width, channels = patches[:2]
+    if width == 1920:
+        return f"a CogVideoX-2b transformer (30 heads of 64){style}"
+    family = "CogVideoX-5b" if width == 3072 else f"a CogVideoX transformer {width} wide,"
+    kinds = {16: "text-to-video", 32: "image-to-video", 48: "inpainting"}
+    kind = kinds.get(channels, "of an unknown kind")
+    return f"{family} {kind} ({channels} input channels){style}"
