@@ -4,8 +4,15 @@ from comfy_api.latest import ComfyExtension, io
 
 from ..fantasyid.host.files import register_folders
 from .apply import FantasyIDApply, FantasyIDFaceLatent
-from .face import FantasyIDAlignFace
-from .geometry import FantasyIDFaceVertices, FantasyIDLoadVertices, FantasyIDVerticesToMesh
+from .convert import FantasyIDConvert
+from .face import FantasyIDAlignFace, FantasyIDMultiView
+from .geometry import (
+    FantasyIDFaceVertices,
+    FantasyIDLoadVertices,
+    FantasyIDSaveVertices,
+    FantasyIDVerticesToMesh,
+)
+from .head_editing import FantasyIDAverageGeometry, FantasyIDEditGeometry
 from .loaders import (
     FantasyIDAdapterLoader,
     FantasyIDDecaLoader,
@@ -18,7 +25,7 @@ from .sampling import (
     FantasyIDSamplerSelect,
     FantasyIDScheduler,
 )
-from .tokens import FantasyIDFaceTokens, FantasyIDFuse
+from .tokens import FantasyIDCombine, FantasyIDFaceTokens, FantasyIDFuse
 
 NODES: list[type[io.ComfyNode]] = [
     FantasyIDModelLoader,
@@ -26,10 +33,15 @@ NODES: list[type[io.ComfyNode]] = [
     FantasyIDFaceEncoderLoader,
     FantasyIDDecaLoader,
     FantasyIDAlignFace,
+    FantasyIDMultiView,
     FantasyIDFaceVertices,
     FantasyIDLoadVertices,
     FantasyIDVerticesToMesh,
+    FantasyIDSaveVertices,
+    FantasyIDEditGeometry,
+    FantasyIDAverageGeometry,
     FantasyIDFaceTokens,
+    FantasyIDCombine,
     FantasyIDFuse,
     FantasyIDApply,
     FantasyIDFaceLatent,
@@ -37,6 +49,7 @@ NODES: list[type[io.ComfyNode]] = [
     FantasyIDSamplerSelect,
     FantasyIDGuider,
     FantasyIDSampler,
+    FantasyIDConvert,
 ]
 
 

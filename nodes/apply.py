@@ -101,8 +101,8 @@ class FantasyIDFaceLatent(io.ComfyNode):
                     max=1021,
                     step=4,
                     tooltip="Frames of the video, 4 k + 1. The model was trained at 49 (6 seconds "
-                    "at 8 frames per second); more needs Context Windows (Manual) on the model, set "
-                    "as the help page says.",
+                    "at 8 frames per second); more needs Context Windows (Manual) on the model, "
+                    "set as the help page says.",
                 ),
             ],
             outputs=[

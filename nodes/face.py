@@ -1,4 +1,4 @@
-"""The face stage: a photo becomes an aligned crop."""
+"""The face stage: photos and clips become aligned crops."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..fantasyid.face import align, faces
-from ..fantasyid.host import files, images, messages
+from ..fantasyid.face import align, collection, faces, sources
+from ..fantasyid.host import collect, files, images, messages
 from . import types
 
 
@@ -21,16 +21,22 @@ class FantasyIDAlignFace(io.ComfyNode):
             display_name="FantasyID Align Face",
             category=f"{types.CATEGORY}/face",
             description="Find the face in a photo and cut the upright 512x512 crop that the model "
-            "was trained on. The picture on the node shows every face with its number.",
+            "was trained on. The picture on the node shows every face with its number, and the "
+            "crop beside it. A batch of photos gives a batch of crops.",
             search_aliases=["face crop", "face detect", "align face", "identity"],
             inputs=[
-                io.Image.Input("image", tooltip="One photo of the person, any size."),
+                io.Image.Input(
+                    "image",
+                    tooltip="One photo of the person, any size; or several, or the frames of a "
+                    "clip.",
+                ),
                 io.Combo.Input(
                     "detector",
-                    options=list(align.DETECTORS),
+                    options=list(sources.DETECTORS),
                     tooltip="Who finds the face when nothing is connected below. auto takes "
                     "insightface when it is installed with its models, else the built-in cascade, "
-                    "which needs no model file but gives a box without points.",
+                    "which needs no model file but gives a box without points. Where no face is "
+                    "upright, the photo is turned and searched again.",
                 ),
                 io.Combo.Input(
                     "choose",
@@ -49,8 +55,9 @@ class FantasyIDAlignFace(io.ComfyNode):
                 io.Combo.Input(
                     "no_face",
                     options=list(align.NO_FACE_POLICIES),
-                    tooltip="What to do when no face is found: stop with the reason, or go on and "
-                    "make the video without an identity (the nodes say so).",
+                    tooltip="What to do when no face is found: stop with the reason; go on and "
+                    "make the video without an identity (the nodes say so; in a batch the crop is "
+                    "black); or leave that image of a batch out.",
                 ),
                 io.String.Input(
                     "points",
@@ -74,11 +81,47 @@ class FantasyIDAlignFace(io.ComfyNode):
                     tooltip="Bounding boxes from any ComfyUI detector; the five points are "
                     "estimated from the box. Wins over the detector.",
                 ),
+                io.Custom("FACE_DETECTION_MODEL").Input(
+                    "face_detection_model",
+                    optional=True,
+                    tooltip="From ComfyUI's Load Face Detection Model (MediaPipe): finds exact "
+                    "points on every image at any tilt. Wins over the detector above.",
+                ),
+                io.BoundingBox.Input(
+                    "choose_box",
+                    optional=True,
+                    force_input=True,
+                    tooltip="Take the face that overlaps this box most, instead of counting. "
+                    "Unlike boxes it only chooses: the points still come from the detector.",
+                ),
+                io.Float.Input(
+                    "padding",
+                    default=1.0,
+                    min=0.5,
+                    max=3.0,
+                    step=0.05,
+                    optional=True,
+                    advanced=True,
+                    tooltip="How much the crop shows: 1 is the released crop, 2 shows twice as "
+                    "much to each side. The networks know 1 only.",
+                ),
+                io.Boolean.Input(
+                    "follow",
+                    default=False,
+                    optional=True,
+                    advanced=True,
+                    tooltip="For the frames of a clip: stay with the face that was taken in the "
+                    "frame before, whatever the rule says.",
+                ),
             ],
             outputs=[
-                types.Face.Output("face", display_name="face"),
+                types.Face.Output(
+                    "face", display_name="face", tooltip="The first face found in the batch."
+                ),
                 io.Image.Output("crop", display_name="crop"),
-                io.BoundingBox.Output("found", display_name="boxes"),
+                io.BoundingBox.Output(
+                    "found", display_name="boxes", tooltip="All faces of every image."
+                ),
                 io.Image.Output("preview", display_name="preview"),
                 io.String.Output("report", display_name="report"),
             ],
@@ -97,11 +140,137 @@ class FantasyIDAlignFace(io.ComfyNode):
         points: str = "",
         face_landmarks: Any = None,
         boxes: Any = None,
+        face_detection_model: Any = None,
+        choose_box: Any = None,
+        padding: float = 1.0,
+        follow: bool = False,
     ) -> io.NodeOutput:
         folders = files.insightface_folders()
-        sources = align.FaceSources(points, face_landmarks, boxes, detector, folders)
-        found = align.align_face(images.one_photo(image), sources, choose, index, no_face)
-        shown = messages.on_node(found.message, cls.hidden.unique_id, found.preview, cls)
-        crop = images.crop_or_blank(found.crop)
-        boxes_out = images.as_bounding_boxes(found.faces)
-        return io.NodeOutput(found.crop, crop, boxes_out, found.preview, found.message, ui=shown)
+        given = sources.FaceSources(
+            points, face_landmarks, boxes, detector, folders, face_detection_model
+        )
+        region = images.region_of(choose_box)
+        choice = align.FaceChoice(choose, index, region, follow, padding)
+        found = images.align_images(image, given, choice, no_face)
+        shown = messages.on_node(found.message, cls.hidden.unique_id, found.shown, cls)
+        return io.NodeOutput(
+            found.face, found.crops, found.boxes, found.previews, found.message, ui=shown
+        )
+
+
+class FantasyIDMultiView(io.ComfyNode):
+    """Views of one person from a clip."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FantasyIDMultiView",
+            display_name="FantasyID Collect Views",
+            category=f"{types.CATEGORY}/face",
+            description="Go through a clip, follow one face, and keep the views that differ most "
+            "in head pose. The clip is read frame by frame: its length costs time, not memory.",
+            search_aliases=["multi view", "head pose", "yaw pitch roll", "frames", "identity"],
+            inputs=[
+                io.MultiType.Input(
+                    "clip",
+                    types=[io.Video, io.Image],
+                    tooltip="A video in which the person turns the head, or images of them.",
+                ),
+                io.Combo.Input(
+                    "detector",
+                    options=list(sources.DETECTORS),
+                    tooltip="Who looks for the face in every eighth frame; in between it is "
+                    "followed. The cascade sees upright frontal faces: the angles are counted "
+                    "from where the head looked when it was found.",
+                ),
+                io.Int.Input(
+                    "views",
+                    default=6,
+                    min=1,
+                    max=16,
+                    tooltip="How many views to keep; the paper keeps 6. The most frontal one is "
+                    "always among them.",
+                ),
+                io.Combo.Input(
+                    "choose",
+                    options=list(faces.RULES),
+                    default="largest",
+                    tooltip="Which face is followed when several are there at the start of a shot.",
+                ),
+                io.Combo.Input(
+                    "no_face",
+                    options=[align.STOP, align.CONTINUE],
+                    tooltip="What to do when the clip has no good view: stop with the reason, or "
+                    "go on with an empty face (the nodes say so).",
+                ),
+                io.Int.Input(
+                    "least_face",
+                    default=96,
+                    min=16,
+                    max=2048,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Faces smaller than this, in pixels from brow to chin, are left out.",
+                ),
+                io.Float.Input(
+                    "least_sharpness",
+                    default=0.004,
+                    min=0.0,
+                    max=1.0,
+                    step=0.001,
+                    round=0.0001,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Views less sharp than this are left out; the report names the "
+                    "sharpness of each view. 0 keeps all.",
+                ),
+                io.Float.Input(
+                    "most_covered",
+                    default=0.55,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Views in which more of the face than this has colours unlike its "
+                    "usual ones are left out as covered: masks, microphones, dark glasses, but "
+                    "not bare hands. 1 keeps all.",
+                ),
+                io.Custom("FACE_DETECTION_MODEL").Input(
+                    "face_detection_model",
+                    optional=True,
+                    tooltip="From ComfyUI's Load Face Detection Model (MediaPipe): exact points, "
+                    "also of turned heads. Wins over the detector above.",
+                ),
+            ],
+            outputs=[
+                types.Face.Output(
+                    "face", display_name="face", tooltip="The most frontal view with its frame."
+                ),
+                io.Image.Output("crops", display_name="crops", tooltip="The views, by yaw."),
+                io.Image.Output("sheet", display_name="sheet"),
+                io.String.Output("report", display_name="report"),
+            ],
+            hidden=[io.Hidden.unique_id],
+            has_intermediate_output=True,
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        clip: Any,
+        detector: str,
+        views: int,
+        choose: str,
+        no_face: str,
+        least_face: int = 96,
+        least_sharpness: float = 0.004,
+        most_covered: float = 0.55,
+        face_detection_model: Any = None,
+    ) -> io.NodeOutput:
+        folders = files.insightface_folders()
+        given = sources.FaceSources("", None, None, detector, folders, face_detection_model)
+        rules = collection.ViewRules(views, choose, least_face, least_sharpness, most_covered)
+        found = collect.collect_views(clip, given, rules, no_face)
+        shown = messages.on_node(found.message, cls.hidden.unique_id, found.sheet, cls)
+        return io.NodeOutput(found.face, found.crops, found.sheet, found.message, ui=shown)

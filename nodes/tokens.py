@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..fantasyid import combine
 from ..fantasyid.host import messages, stages
 from . import types
 
@@ -30,7 +31,8 @@ class FantasyIDFaceTokens(io.ComfyNode):
                 io.MultiType.Input(
                     "face",
                     types=[types.Face, io.Image],
-                    tooltip="The aligned face, or an image that is already a face crop.",
+                    tooltip="The aligned face, or an image that is already a face crop. A batch of "
+                    "crops gives the tokens of each, for FantasyID Combine References.",
                 ),
             ],
             outputs=[types.FaceTokens.Output("face_tokens", display_name="face tokens")],
@@ -39,6 +41,73 @@ class FantasyIDFaceTokens(io.ComfyNode):
     @classmethod
     def execute(cls, face_encoder: Any, adapter: Any, face: Any) -> io.NodeOutput:
         return io.NodeOutput(stages.compute_face_tokens(face_encoder, adapter, face))
+
+
+class FantasyIDCombine(io.ComfyNode):
+    """Several references of one person."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        more = [
+            types.FaceTokens.Input(
+                f"face_tokens_{number}",
+                optional=True,
+                tooltip="Face tokens of more crops of the same person.",
+            )
+            for number in (2, 3, 4)
+        ]
+        return io.Schema(
+            node_id="FantasyIDCombine",
+            display_name="FantasyID Combine References",
+            category=f"{types.CATEGORY}/identity",
+            description="Make one set of face tokens from several crops of the same person, such "
+            "as the views of a clip.",
+            search_aliases=["multi view", "average face", "several photos", "identity"],
+            inputs=[
+                types.FaceTokens.Input(
+                    "face_tokens",
+                    tooltip="From FantasyID Face Tokens; a batch of crops there gives several "
+                    "references here.",
+                ),
+                io.Combo.Input(
+                    "mode",
+                    options=list(combine.MODES),
+                    default=combine.NORM_PRESERVING,
+                    tooltip="mean: token by token; tokens that disagree get shorter and weaker. "
+                    "norm-preserving mean: the same, with the length they had. weighted: the mean "
+                    "with the weights below. concatenated: all tokens of all crops, 36 each; the "
+                    "released training saw 36 tokens of one crop, so this is outside of what the "
+                    "network knows.",
+                ),
+                io.String.Input(
+                    "weights",
+                    default="",
+                    optional=True,
+                    tooltip='For "weighted": one number per reference, in order, "1, 0.5, 2". Only '
+                    "their ratios count.",
+                ),
+                *more,
+            ],
+            outputs=[types.FaceTokens.Output("combined", display_name="face tokens")],
+            hidden=[io.Hidden.unique_id],
+            has_intermediate_output=True,
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        face_tokens: Any,
+        mode: str,
+        weights: str = "",
+        face_tokens_2: Any = None,
+        face_tokens_3: Any = None,
+        face_tokens_4: Any = None,
+    ) -> io.NodeOutput:
+        more = [t for t in (face_tokens_2, face_tokens_3, face_tokens_4) if t is not None]
+        given = [face_tokens, *more]
+        combined = stages.combine_face_tokens(given, mode, weights)
+        words = stages.describe_combination(given, combined, mode)
+        return io.NodeOutput(combined, ui=messages.on_node(words, cls.hidden.unique_id))
 
 
 class FantasyIDFuse(io.ComfyNode):

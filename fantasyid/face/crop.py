@@ -12,7 +12,6 @@ when the face is upright.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -24,7 +23,6 @@ from torch.nn.functional import grid_sample
 CROP_SIZE = 512
 LONG_SIDE_LIMIT = 1024
 BORDER_RGB = (132 / 255, 133 / 255, 135 / 255)
-POINT_NAMES = ("left eye", "right eye", "nose", "left mouth corner", "right mouth corner")
 
 # Where the five points lie in the released crop of 512 px (the template of FFHQ-like crops).
 FACE_TEMPLATE_PX = np.array(
@@ -41,11 +39,8 @@ FACE_TEMPLATE_PX = np.array(
 _CONFIDENCE, _OUTLIERS = 0.99, 0.45
 _RNG_SEED, _RNG_FACTOR = 2**64 - 1, 4164903690
 
-# Where the template sits in a detector's box of width and height 1.
-_BOX_EYE_DISTANCE, _BOX_EYE_LINE, _BOX_CENTRE = 0.46, 0.40, 0.52
 
-
-def _fit_similarity(source: NDArray, target: NDArray) -> NDArray | None:
+def fit_similarity(source: NDArray, target: NDArray) -> NDArray | None:
     """Least-squares rotation, scale and shift `(2, 3)`; None where all source points coincide."""
     p, q = source[:, 0] + 1j * source[:, 1], target[:, 0] + 1j * target[:, 1]
     p_mean, q_mean = p.mean(), q.mean()
@@ -103,7 +98,7 @@ def similarity_lmeds(points_px: ArrayLike, template_px: ArrayLike) -> NDArray[np
     rounds = round(math.log(1 - _CONFIDENCE) / math.log(1 - (1 - _OUTLIERS) ** 2))
     best_median, best_errors = math.inf, None
     for pair in _random_pairs(count, rounds):
-        matrix = _fit_similarity(source[pair], target[pair])
+        matrix = fit_similarity(source[pair], target[pair])
         if matrix is None:
             continue
         residual = source @ matrix[:, :2].T + matrix[:, 2] - target
@@ -114,7 +109,7 @@ def similarity_lmeds(points_px: ArrayLike, template_px: ArrayLike) -> NDArray[np
     if best_errors is not None:
         deviation = 2.5 * 1.4826 * (1 + 5 / (count - 2)) * math.sqrt(best_median)
         good = best_errors <= np.float32(max(deviation, 0.001) ** 2)
-        matrix = _fit_similarity(source[good], target[good])
+        matrix = fit_similarity(source[good], target[good])
         if matrix is not None:
             return matrix
     raise ValueError("the facial points coincide: no crop can be fitted to them")
@@ -154,7 +149,7 @@ def warp_affine(
 
 
 def align_crop(
-    photo: Tensor, points_px: ArrayLike, size: int = CROP_SIZE
+    photo: Tensor, points_px: ArrayLike, size: int = CROP_SIZE, padding: float = 1.0
 ) -> tuple[Tensor, NDArray[np.float64]]:
     """The aligned face.
 
@@ -162,17 +157,22 @@ def align_crop(
         photo: `(H, W, 3)` RGB in [0, 1].
         points_px: `(5, 2)` pixels of the photo.
         size: Side of the crop.
+        padding: How much of the photo the crop shows: 1 as released, 2 twice as much to each side.
 
     Returns:
         `(size, size, 3)` RGB in [0, 1] in steps of 1/255, and the `(2, 3)` matrix from photo
         pixels to crop pixels.
 
     Raises:
-        ValueError: The photo or the points have another shape, or the points coincide.
+        ValueError: The photo or the points have another shape, the points coincide, or the
+            padding is not positive.
     """
+    if not (math.isfinite(padding) and padding > 0):
+        raise ValueError(f"the padding is {padding}, expected a positive number")
     if photo.ndim != 3 or photo.shape[-1] != 3:
         raise ValueError(f"the photo is {tuple(photo.shape)}, expected (H, W, 3)")
-    matrix = similarity_lmeds(points_px, FACE_TEMPLATE_PX * (size / CROP_SIZE))
+    template = (FACE_TEMPLATE_PX - CROP_SIZE / 2) / padding + CROP_SIZE / 2
+    matrix = similarity_lmeds(points_px, template * (size / CROP_SIZE))
     return _eight_bit(warp_affine(photo, matrix, size)), matrix
 
 
@@ -223,77 +223,3 @@ def _lanczos4(length: int, new_length: int) -> tuple[Tensor, Tensor]:
     distance = taps - centres
     weights = torch.sinc(distance) * torch.sinc(distance / 4)
     return taps.long().clamp(0, length - 1), weights / weights.sum(0)
-
-
-def points_from_box(box: Sequence[float]) -> NDArray[np.float64]:
-    """Five points for a detector that gives only a box: approximate.
-
-    Assumes an upright face that looks into the camera and fills the box from brow to chin; a
-    head that is turned or tilted needs real points. Within about a tenth of the box for the
-    frontal cascade.
-
-    Args:
-        box: `(x0, y0, x1, y1)` pixels.
-
-    Returns:
-        `(5, 2)` pixels: the template, moved and scaled into the box.
-
-    Raises:
-        ValueError: The box has no area.
-    """
-    x0, y0, x1, y1 = (float(v) for v in box)
-    width, height = x1 - x0, y1 - y0
-    if not (math.isfinite(width + height + x0 + y0) and width > 0 and height > 0):
-        raise ValueError(f"the face box ({x0:g}, {y0:g}, {x1:g}, {y1:g}) has no area")
-    left_eye, right_eye = FACE_TEMPLATE_PX[:2]
-    scale = _BOX_EYE_DISTANCE * width / (right_eye[0] - left_eye[0])
-    target = np.array([x0 + _BOX_CENTRE * width, y0 + _BOX_EYE_LINE * height])
-    return (FACE_TEMPLATE_PX - (left_eye + right_eye) / 2) * scale + target
-
-
-def parse_points(text: str) -> NDArray[np.float64] | None:
-    """Five points that a person typed.
-
-    Args:
-        text: "x,y x,y x,y x,y x,y" in pixels of the photo; empty for none.
-
-    Returns:
-        `(5, 2)`, or None for an empty text.
-
-    Raises:
-        ValueError: The text says something else; the message says what.
-    """
-    pairs = re.sub(r"\s*,\s*", ",", text).replace(";", " ").split()
-    if not pairs:
-        return None
-    wanted = f'"x,y x,y x,y x,y x,y" for {", ".join(POINT_NAMES)} (left = left in the picture)'
-    if len(pairs) != len(POINT_NAMES):
-        raise ValueError(f"found {len(pairs)} facial points, expected 5: {wanted}")
-    points = np.zeros((len(POINT_NAMES), 2))
-    for row, (name, pair) in enumerate(zip(POINT_NAMES, pairs, strict=True)):
-        try:
-            x, y = (float(v) for v in pair.split(","))
-        except ValueError:
-            raise ValueError(
-                f'the {name} is "{pair}", expected two numbers "x,y": {wanted}'
-            ) from None
-        if not (math.isfinite(x) and math.isfinite(y)):
-            raise ValueError(f'the {name} is "{pair}": a coordinate must be a finite number')
-        points[row] = x, y
-    _check_layout(points)
-    return points
-
-
-def _check_layout(points: NDArray) -> None:
-    """Refuse points that no face can have."""
-    for i, first in enumerate(POINT_NAMES):
-        for j in range(i):
-            if np.hypot(*(points[i] - points[j])) < 1e-3:
-                raise ValueError(f"the {POINT_NAMES[j]} and the {first} are at the same place")
-    eyes = points[1] - points[0]
-    down = points[3:].mean(0) - points[:2].mean(0)
-    if eyes[0] * down[1] - eyes[1] * down[0] <= 0:
-        raise ValueError(
-            "the points are mirrored: the first eye must be the one on the left of the picture "
-            "when the face is upright"
-        )

@@ -7,23 +7,23 @@ give a list of `DetectedFace`, numbered from left to right. Nothing here downloa
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
-from torch.nn.functional import interpolate
 
-from .faces import DetectedFace, as_bytes, choose_face, draw_faces, left_to_right
+from .cascade import detect_with_cascade
+from .faces import DetectedFace, as_bytes, choose_face, draw_faces, left_to_right, make_face
+from .insight import detect_with_insightface, find_insightface_pack
+from .pose import pose_from_landmarks
 
 __all__ = [
     "DetectedFace",
     "choose_face",
     "detect_with_cascade",
     "detect_with_insightface",
+    "detect_with_landmarker",
     "draw_faces",
     "faces_from_boxes",
     "faces_from_landmarks",
@@ -31,205 +31,12 @@ __all__ = [
     "left_to_right",
 ]
 
-ALTERNATIVES = (
-    "Other ways: install insightface and its antelopev2 models, connect the landmarks of the "
-    "host's MediaPipe Face Landmarker, connect a bounding box, or type the five points by hand."
-)
-
-# Long sides at which the cascade looks, each one as it is and mirrored: a face is where three
-# quarters of the looks agree. The cascade compares grey levels by order alone and so sees faces
-# in the noise of dark cloth too: a face has contrast as well (deviation of grey in [0, 1]).
-_CASCADE_SIDES = (640, 540, 450, 380)
-_CASCADE_AGREEMENT = 0.75
-_CASCADE_WINDOW = 24
-_LEAST_CONTRAST = 0.05
-_PACKS = ("antelopev2", "buffalo_l")
-
 # Public FaceMesh topology; image-left first when the face is upright.
 _IRISES = ((468,), (473,))
 _EYE_CORNERS = ((33, 133), (362, 263))
 _NOSE_AND_MOUTH = ((1,), (61,), (291,))
+_LEAST_CONFIDENCE = 0.5
 _MESH_POINTS, _MESH_POINTS_WITH_IRISES = 468, 478
-
-
-def _face(box: ArrayLike, points: ArrayLike | None, score: float, detector: str) -> DetectedFace:
-    """A checked face from any array type."""
-    x0, y0, x1, y1 = (float(v) for v in np.asarray(box, np.float64).reshape(4))
-    if not math.isfinite(x0 + y0 + x1 + y1) or x1 <= x0 or y1 <= y0:
-        raise ValueError(f"{detector}: the face box ({x0:g}, {y0:g}, {x1:g}, {y1:g}) has no area")
-    pairs = None
-    if points is not None:
-        table = np.asarray(points, np.float64).reshape(5, 2)
-        if not np.isfinite(table).all():
-            raise ValueError(f"{detector}: a facial point is not a finite number")
-        pairs = tuple((float(x), float(y)) for x, y in table)
-    return DetectedFace((x0, y0, x1, y1), pairs, float(score), detector)
-
-
-def detect_with_cascade(photo: Tensor) -> list[DetectedFace]:
-    """Frontal faces by the LBP cascade in scikit-image: boxes without points, for want of better.
-
-    Args:
-        photo: `(H, W, 3)` RGB in [0, 1]. Faces down to a twelfth of the short side are found.
-
-    Returns:
-        Faces from left to right; the score is the share of the looks that agree.
-
-    Raises:
-        ImportError: scikit-image is not installed.
-    """
-    try:
-        from skimage.data import lbp_frontal_face_cascade_filename
-        from skimage.feature import Cascade
-    except ImportError as error:
-        raise ImportError(
-            "the cascade face detector needs scikit-image (pip install scikit-image). "
-            + ALTERNATIVES
-        ) from error
-    cascade = Cascade(lbp_frontal_face_cascade_filename())
-    looks = [(side, mirrored) for side in _CASCADE_SIDES for mirrored in (False, True)]
-    found: list[list[NDArray]] = []  # one list of agreeing boxes per place
-    for side, mirrored in looks:
-        seen: set[int] = set()  # a look has one vote per place
-        for box in _cascade_boxes(cascade, photo, side, mirrored):
-            place = next((i for i, b in enumerate(found) if _overlap(np.mean(b, 0), box) > 0.4), -1)
-            if place < 0:
-                place = len(found)
-                found.append([])
-            if place not in seen:
-                found[place].append(box)
-                seen.add(place)
-    faces = [
-        _face(np.mean(boxes, 0), None, len(boxes) / len(looks), "scikit-image cascade")
-        for boxes in found
-        if len(boxes) >= _CASCADE_AGREEMENT * len(looks)
-    ]
-    return left_to_right([face for face in faces if _contrast(photo, face) > _LEAST_CONTRAST])
-
-
-def _contrast(photo: Tensor, face: DetectedFace) -> float:
-    """Deviation of grey inside the box."""
-    x0, y0, x1, y1 = (max(0, round(v)) for v in face.box)
-    return float(photo[y0:y1, x0:x1].float().mean(-1).std())
-
-
-def _cascade_boxes(cascade: Any, photo: Tensor, side: int, mirrored: bool) -> list[NDArray]:
-    """One look of the cascade: boxes `(x0, y0, x1, y1)` in pixels of the photo."""
-    height, width = photo.shape[:2]
-    scale = side / max(height, width)
-    new_size = (max(1, round(height * scale)), max(1, round(width * scale)))
-    small = interpolate(
-        photo.detach().float().permute(2, 0, 1)[None], new_size, mode="bilinear", antialias=True
-    )[0].permute(1, 2, 0)
-    pixels = as_bytes(small.flip(1) if mirrored else small)
-    least, most = max(_CASCADE_WINDOW, min(new_size) // 12), min(new_size)
-    if most < least:
-        return []
-    hits = cascade.detect_multi_scale(
-        np.ascontiguousarray(pixels), 1.15, 1, (least, least), (most, most), min_neighbor_number=4
-    )
-    boxes = []
-    for hit in hits:
-        x0 = new_size[1] - hit["c"] - hit["width"] if mirrored else hit["c"]
-        box = [x0, hit["r"], x0 + hit["width"], hit["r"] + hit["height"]]
-        boxes.append(np.array(box, np.float64) / scale)
-    return boxes
-
-
-def _overlap(a: NDArray, b: NDArray) -> float:
-    """Intersection over union of two boxes."""
-    sides = np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None)
-    common = sides.prod()
-    return float(common / ((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - common))
-
-
-def find_insightface_pack(models_dir: Path) -> Path:
-    """The folder with insightface's ONNX files: antelopev2, else buffalo_l, else any other.
-
-    Args:
-        models_dir: Looked through itself, its `models` folder, and one level deeper, because
-            antelopev2.zip unpacks to `antelopev2/antelopev2`.
-
-    Raises:
-        FileNotFoundError: There is none; the message says where it was looked for.
-    """
-    places: list[Path] = []
-    for root in (models_dir / "models", models_dir):
-        others = sorted(p for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
-        for pack in (*(root / name for name in _PACKS), *others):
-            places += [pack, pack / pack.name]
-    places.append(models_dir)
-    looked: list[str] = []
-    for place in places:
-        if any(place.glob("*.onnx")):
-            return place.resolve()
-        looked.append(str(place))
-    raise FileNotFoundError(
-        "no insightface model pack (*.onnx) in " + ", ".join(dict.fromkeys(looked)) + ". "
-        f"{_where_to_get_a_pack(models_dir)} {ALTERNATIVES}"
-    )
-
-
-def _where_to_get_a_pack(models_dir: Path) -> str:
-    """What a person does who has no detector file."""
-    root = models_dir if models_dir.name == "models" else models_dir / "models"
-    return (
-        "Get antelopev2.zip from the releases page of deepinsight/insightface (non-commercial "
-        f"research only) and unpack it to {root / 'antelopev2'}."
-    )
-
-
-def detect_with_insightface(photo: Tensor, models_dir: Path) -> list[DetectedFace]:
-    """Faces with five points by insightface's SCRFD detector, on the CPU.
-
-    Args:
-        photo: `(H, W, 3)` RGB in [0, 1].
-        models_dir: See `find_insightface_pack`.
-
-    Returns:
-        Faces from left to right.
-
-    Raises:
-        ImportError: insightface or its onnxruntime is not installed.
-        FileNotFoundError: There is no model pack, or none with a detector; nothing is downloaded.
-    """
-    try:
-        from insightface.app import FaceAnalysis
-    except ImportError as error:
-        raise ImportError(
-            f"the insightface detector cannot be used ({error}); it needs insightface and "
-            f"onnxruntime. {ALTERNATIVES}"
-        ) from error
-    pack = find_insightface_pack(models_dir)
-    # An absolute path as the name: the folder exists, so insightface has nothing to download.
-    try:
-        app = FaceAnalysis(
-            name=str(pack), allowed_modules=["detection"], providers=["CPUExecutionProvider"]
-        )
-    except AssertionError as error:  # what insightface raises for a pack without a detector
-        raise FileNotFoundError(
-            f"none of the *.onnx files in {pack} is a face detector (antelopev2 has "
-            f"scrfd_10g_bnkps.onnx). {_where_to_get_a_pack(models_dir)} {ALTERNATIVES}"
-        ) from error
-    app.prepare(ctx_id=-1, det_size=(640, 640))
-    pixels = np.ascontiguousarray(as_bytes(photo)[..., ::-1])  # BGR
-    margin, found = 0, app.get(pixels)
-    if not found:
-        # SCRFD overlooks a face that fills the picture; with a margin it is small enough.
-        margin = max(pixels.shape[:2]) // 2
-        found = app.get(np.pad(pixels, ((margin, margin), (margin, margin), (0, 0))))
-    detector = f"insightface {pack.name}"
-    return left_to_right(
-        [
-            _face(
-                np.asarray(face.bbox) - margin,
-                None if face.kps is None else np.asarray(face.kps) - margin,
-                face.det_score,
-                detector,
-            )
-            for face in found
-        ]
-    )
 
 
 def faces_from_landmarks(frame: Sequence[Mapping[str, Any]]) -> list[DetectedFace]:
@@ -260,16 +67,45 @@ def faces_from_landmarks(frame: Sequence[Mapping[str, Any]]) -> list[DetectedFac
         box = face.get("bbox_xyxy")
         if box is None:
             box = np.concatenate([mesh.min(0), mesh.max(0)])
-        faces.append(_face(box, points, face.get("score", 1.0), "MediaPipe landmarks"))
+        pose = pose_from_landmarks(mesh).degrees
+        score = face.get("score", 1.0)
+        faces.append(make_face(box, points, score, "MediaPipe landmarks", pose[2], pose))
     return left_to_right(faces)
 
 
-def faces_from_boxes(boxes: Any) -> list[DetectedFace]:
-    """Faces from the host's BOUNDING_BOX, of the first frame.
+def detect_with_landmarker(photo: Tensor, model: Any) -> list[DetectedFace]:
+    """Faces by the model of the host's Load Face Detection Model (MediaPipe).
+
+    The short range is looked at first; where it has nothing, the full range.
+
+    Args:
+        photo: `(H, W, 3)` RGB in [0, 1].
+        model: Has `detect_batch(images, num_faces, score_thresh, variant)`.
+
+    Raises:
+        ValueError: The model is something else.
+    """
+    if not hasattr(model, "detect_batch"):
+        raise ValueError(
+            f"the face detection model is a {type(model).__name__}, expected what Load Face "
+            "Detection Model (MediaPipe) gives"
+        )
+    for variant in ("short", "full"):
+        (frame,) = model.detect_batch(
+            [as_bytes(photo)], num_faces=0, score_thresh=_LEAST_CONFIDENCE, variant=variant
+        )
+        if frame:
+            return faces_from_landmarks(frame)
+    return []
+
+
+def faces_from_boxes(boxes: Any, frame: int = 0) -> list[DetectedFace]:
+    """Faces from the host's BOUNDING_BOX.
 
     Args:
         boxes: `{x, y, width, height, label?, score?}` in pixels, a list of those, or a list per
             frame of lists of those.
+        frame: Which frame, where there is a list per frame; one list is for all frames.
 
     Returns:
         Faces from left to right, without points.
@@ -280,7 +116,11 @@ def faces_from_boxes(boxes: Any) -> list[DetectedFace]:
     if isinstance(boxes, Mapping):
         boxes = [boxes]
     elif boxes and isinstance(boxes, Sequence) and isinstance(boxes[0], (list, tuple)):
-        boxes = boxes[0]
+        if len(boxes) > 1 and frame >= len(boxes):
+            raise ValueError(
+                f"the bounding boxes are of {len(boxes)} images, but there is an image {frame}"
+            )
+        boxes = boxes[frame if len(boxes) > 1 else 0]
     faces = []
     for box in boxes or ():
         try:
@@ -292,5 +132,5 @@ def faces_from_boxes(boxes: Any) -> list[DetectedFace]:
             ) from None
         label = box.get("label")
         words = f"bounding box ({label})" if label else "bounding box"
-        faces.append(_face((x, y, x + width, y + height), None, score, words))
+        faces.append(make_face((x, y, x + width, y + height), None, score, words))
     return left_to_right(faces)

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import hypot
+from math import hypot, isfinite
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+
+ALTERNATIVES = (
+    "Other ways: install insightface and its antelopev2 models, connect the landmarks of the "
+    "host's MediaPipe Face Landmarker, connect a bounding box, or type the five points by hand."
+)
 
 RULES = ("nearest centre", "largest", "left to right", "by score")
 
@@ -27,12 +32,51 @@ class DetectedFace:
             left in the picture); None where the source has only a box.
         score: How sure the source is, 1 at best.
         detector: What found it, in words for people.
+        roll_deg: How far the head is tilted in the picture, clockwise; where there are points
+            they say it better.
+        pose_deg: Yaw, pitch and roll (see `pose.Pose`), where the source measured them.
     """
 
     box: tuple[float, float, float, float]
     points: tuple[tuple[float, float], ...] | None
     score: float
     detector: str
+    roll_deg: float = 0.0
+    pose_deg: tuple[float, float, float] | None = None
+
+
+def make_face(
+    box: ArrayLike,
+    points: ArrayLike | None,
+    score: float,
+    detector: str,
+    roll_deg: float = 0.0,
+    pose_deg: tuple[float, float, float] | None = None,
+) -> DetectedFace:
+    """A checked face from any array type.
+
+    Raises:
+        ValueError: The box has no area, or a point is not a finite number.
+    """
+    x0, y0, x1, y1 = (float(v) for v in np.asarray(box, np.float64).reshape(4))
+    if not isfinite(x0 + y0 + x1 + y1) or x1 <= x0 or y1 <= y0:
+        raise ValueError(f"{detector}: the face box ({x0:g}, {y0:g}, {x1:g}, {y1:g}) has no area")
+    pairs = None
+    if points is not None:
+        table = np.asarray(points, np.float64).reshape(5, 2)
+        if not np.isfinite(table).all():
+            raise ValueError(f"{detector}: a facial point is not a finite number")
+        pairs = tuple((float(x), float(y)) for x, y in table)
+    return DetectedFace((x0, y0, x1, y1), pairs, float(score), detector, roll_deg, pose_deg)
+
+
+def box_overlap(a: ArrayLike, b: ArrayLike) -> float:
+    """Intersection over union of two boxes `(x0, y0, x1, y1)`."""
+    first, second = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    sides = np.clip(np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2]), 0, None)
+    common = sides.prod()
+    areas = (first[2:] - first[:2]).prod() + (second[2:] - second[:2]).prod()
+    return float(common / (areas - common))
 
 
 def left_to_right(faces: Sequence[DetectedFace]) -> list[DetectedFace]:
@@ -78,6 +122,14 @@ def choose_face(
             f"face {index} was asked for, but {len(faces)} were found (the first one is number 0)"
         )
     return sorted(left_to_right(faces), key=rank)[index]
+
+
+def face_nearest_box(
+    faces: Sequence[DetectedFace], box: tuple[float, float, float, float], least: float
+) -> DetectedFace | None:
+    """The face that overlaps a box most, or None where none does by more than `least`."""
+    best = max(faces, key=lambda face: box_overlap(face.box, box), default=None)
+    return best if best is not None and box_overlap(best.box, box) > least else None
 
 
 def draw_faces(

@@ -136,8 +136,9 @@ def add_learned_positions(patch_embed: Any, inputs: tuple[Tensor, ...], embeds: 
         table[:, num_text:] = rows[:, max_text : max_text + num_video]
         table[:, : min(num_text, max_text)] = rows[:, : min(num_text, max_text)]
     else:
-        grid = (side // patch_embed.patch_size for side in expected[1:])
-        table[:, num_text:] = sincos_table(expected[0], *grid, embeds.shape[2]).to(embeds)
+        rows, columns = (side // patch_embed.patch_size for side in expected[1:])
+        positions = sincos_table(expected[0], rows, columns, embeds.shape[2])
+        table[:, num_text:] = positions.to(embeds)
     return embeds + table
 
 

@@ -147,7 +147,7 @@ def fingerprint(kind: FileKind, name: str) -> str:
     return repr(stats)
 
 
-MESH_SUFFIXES = (".ply", ".obj")
+MESH_SUFFIXES = (".ply", ".obj", ".glb")
 
 
 def insightface_folders() -> tuple[Path, ...]:
@@ -161,7 +161,7 @@ def insightface_folders() -> tuple[Path, ...]:
 
 
 def mesh_choices() -> list[str]:
-    """PLY and OBJ files of the input folder and its subfolders."""
+    """PLY, OBJ and GLB files of the input folder and its subfolders."""
     root = Path(folder_paths.get_input_directory())
     found = (
         p.relative_to(root).as_posix() for p in root.rglob("*") if p.suffix.lower() in MESH_SUFFIXES
@@ -180,7 +180,7 @@ def find_mesh(name: str) -> Path:
     if path.suffix.lower() in MESH_SUFFIXES and path.is_file():
         return path
     raise FileNotFoundError(
-        f'The head "{name}" is not there. Searched: {folder}. Put a .ply or .obj with 5023 '
+        f'The head "{name}" is not there. Searched: {folder}. Put a .ply, .obj or .glb with 5023 '
         "vertices in FLAME order there."
     )
 

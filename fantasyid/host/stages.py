@@ -5,19 +5,30 @@ They run once per identity, in fp32 whatever the files' dtype, and give CPU tens
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
+from ..combine import CONCATENATED, combine_tokens, parse_weights
 from ..face.eva_clip import preprocess as preprocess_crop
 from ..identity import FaceCrop, FaceGeometry, FaceTokens, Identity
 from ..mesh.deca import preprocess as preprocess_photo
 from ..mesh.deca import split_code
+from ..mesh.deca_crop import face_square
+from .images import check_photos
 from .weights import Adapter, Deca, FaceEncoder, load_to_device
 
 AS_RELEASED = "as released"
 NEUTRAL = "neutral (paper)"
-GEOMETRY_MODES = (AS_RELEASED, NEUTRAL)
+CUSTOM = "custom"
+GEOMETRY_MODES = (AS_RELEASED, NEUTRAL, CUSTOM)
+WHOLE_IMAGE, FACE_BOX = "whole image", "face box"
+PHOTO_REGIONS = (WHOLE_IMAGE, FACE_BOX)
 NUM_FACE_TOKENS = 36
+# Crops in the face encoder at a time: bounds the memory of a batch.
+CROPS_AT_ONCE = 4
 NUM_VERTEX_TOKENS = 79
 
 
@@ -43,10 +54,12 @@ def compute_face_tokens(
 ) -> FaceTokens:
     """CLIP face abstraction: crop -> EVA02-CLIP -> C-Abstractor -> `(1, 36, C)`.
 
+    An IMAGE of several crops gives the tokens of each, `(R, 36, C)`; a few crops are on the device
+    at a time.
+
     Raises:
-        ValueError: Encoder and adapter have different widths.
+        ValueError: Encoder and adapter have different widths, or the IMAGE is empty.
     """
-    crop = as_crop(face)
     width = encoder.patcher.model.config.dim
     expected = adapter.abstractor.model.config.dim
     if width != expected:
@@ -54,40 +67,143 @@ def compute_face_tokens(
             f"the face encoder {encoder.source} is {width} wide, the adapter {adapter.source} "
             f"takes {expected}: they come from different releases (tiny and real parts mixed?)"
         )
-    if crop.empty_reason:
+    if isinstance(face, FaceCrop) and face.empty_reason:
         empty = torch.zeros(0, NUM_FACE_TOKENS, adapter.injection.context_dim)
-        return FaceTokens(empty, crop.empty_reason)
+        return FaceTokens(empty, face.empty_reason)
+    crops = face.image if isinstance(face, FaceCrop) else check_photos(face)
     device = load_to_device(encoder.patcher, adapter.abstractor)
-    pixels = preprocess_crop(crop.image.to(device, torch.float32))
-    tokens = adapter.abstractor.model(encoder.patcher.model(pixels))
-    return FaceTokens(tokens.cpu())
+    parts = []
+    for chunk in crops.split(CROPS_AT_ONCE):
+        pixels = preprocess_crop(chunk.to(device, torch.float32))
+        parts.append(adapter.abstractor.model(encoder.patcher.model(pixels)).cpu())
+    return FaceTokens(torch.cat(parts))
 
 
-def compute_vertices(deca: Deca, face: FaceCrop | Tensor, mode: str) -> FaceGeometry:
-    """DECA vertex extraction: the whole photo -> codes -> FLAME vertices `(1, 5023, 3)`.
+def combine_face_tokens(given: Sequence[FaceTokens], mode: str, weights: str) -> FaceTokens:
+    """One set of face tokens from several; empty ones are left out.
+
+    Args:
+        given: Each may hold several references.
+        mode: One of `combine.MODES`.
+        weights: Numbers as text, one per reference, for "weighted".
+
+    Raises:
+        ValueError: The tokens have different sizes, or the weights do not fit.
+    """
+    full = [f.tokens for f in given if not f.empty_reason]
+    if not full:
+        return given[0]
+    sizes = {tuple(t.shape[1:]) for t in full}
+    if len(sizes) > 1:
+        raise ValueError(
+            f"the face tokens have different sizes, {sorted(sizes)}: make them with one adapter, "
+            "and combine before concatenating"
+        )
+    return FaceTokens(combine_tokens(torch.cat(full), mode, parse_weights(weights)))
+
+
+def describe_combination(given: Sequence[FaceTokens], combined: FaceTokens, mode: str) -> str:
+    """What the combining stage made, in sentences."""
+    if combined.empty_reason:
+        return f"NO IDENTITY: {combined.empty_reason}."
+    count = sum(f.tokens.shape[0] for f in given)
+    words = f"{count} references, {mode}: {combined.tokens.shape[1]} face tokens."
+    left_out = sum(bool(f.empty_reason) for f in given)
+    if left_out:
+        words += f" {left_out} without a face left out."
+    if mode == CONCATENATED and count > 1:
+        words += f" The released training saw {NUM_FACE_TOKENS} tokens of one crop."
+    return words
+
+
+@dataclass(frozen=True, slots=True)
+class KeptCodes:
+    """What of DECA's reading goes into the head, and which part of the photo is read.
+
+    Attributes:
+        expression: Keep the expression.
+        jaw: Keep the jaw's rotation.
+        rotation: Keep the head's rotation.
+        region: One of `PHOTO_REGIONS`.
+    """
+
+    expression: bool
+    jaw: bool
+    rotation: bool
+    region: str
+
+    @staticmethod
+    def of_mode(mode: str, custom: KeptCodes) -> KeptCodes:
+        """What a mode keeps; "custom" keeps what `custom` says.
+
+        Raises:
+            ValueError: The mode or the region is unknown.
+        """
+        if mode not in GEOMETRY_MODES or custom.region not in PHOTO_REGIONS:
+            raise ValueError(
+                f"face vertices: expected a mode of {GEOMETRY_MODES} and a region of "
+                f"{PHOTO_REGIONS}, got {mode!r} and {custom.region!r}"
+            )
+        if mode == AS_RELEASED:
+            return KeptCodes(True, True, True, WHOLE_IMAGE)
+        return KeptCodes(False, False, False, FACE_BOX) if mode == NEUTRAL else custom
+
+
+KEEP_ALL = KeptCodes(True, True, True, WHOLE_IMAGE)
+
+
+def compute_vertices(
+    deca: Deca, face: FaceCrop | Tensor, mode: str, custom: KeptCodes = KEEP_ALL
+) -> FaceGeometry:
+    """DECA vertex extraction: photo -> codes -> FLAME vertices `(1, 5023, 3)`.
 
     Args:
         deca: Encoder and FLAME layer.
-        face: The aligned face (its whole photo is read), or an IMAGE.
-        mode: "as released" applies shape, expression, jaw and head rotation; "neutral (paper)"
-            keeps the shape alone.
+        face: The aligned face (its photo is read), or an IMAGE.
+        mode: "as released" reads the whole photo and applies shape, expression, jaw and head
+            rotation; "neutral (paper)" reads the square around the face and keeps the shape alone;
+            "custom" does what `custom` says.
+        custom: For "custom".
+
+    Returns:
+        The head; its `source` says which part of the photo was read and what was kept.
 
     Source: released-model facts, section 8; paper section 3.1 for the neutral head.
     """
+    kept = KeptCodes.of_mode(mode, custom)
     crop = as_crop(face)
     if crop.empty_reason:
         return FaceGeometry.empty(crop.empty_reason)
+    photo, region = _photo_region(crop, kept.region)
     device = load_to_device(deca.encoder, deca.flame)
-    pixels = preprocess_photo(crop.photo.to(device, torch.float32))
-    code = split_code(deca.encoder.model(pixels))
-    keep = 1.0 if mode == AS_RELEASED else 0.0
-    vertices = deca.flame.model(code.shape, code.expression * keep, code.pose * keep)
+    code = split_code(deca.encoder.model(preprocess_photo(photo.to(device, torch.float32))))
+    rotations = code.pose.new_tensor([kept.rotation] * 3 + [kept.jaw] * 3)
+    vertices = deca.flame.model(
+        code.shape, code.expression * float(kept.expression), code.pose * rotations
+    )
     return FaceGeometry(
         vertices.cpu(),
         deca.flame.model.triangles.cpu(),
         code.shape.cpu(),
-        f"{deca.source}, {mode}",
+        f"{deca.source}, {mode}: {_kept_words(kept)}; {region}",
     )
+
+
+def _photo_region(crop: FaceCrop, region: str) -> tuple[Tensor, str]:
+    """The part of the photo that DECA reads, and what it is in words."""
+    if region == WHOLE_IMAGE:
+        return crop.photo, "read from the whole image"
+    if crop.box is None:
+        return crop.photo, (
+            "read from the whole image, because this face comes without a box (give the output of "
+            "Align Face rather than a bare image)"
+        )
+    return face_square(crop.photo, crop.box), "read from the square around the face"
+
+
+def _kept_words(kept: KeptCodes) -> str:
+    named = {"expression": kept.expression, "jaw": kept.jaw, "head rotation": kept.rotation}
+    return ", ".join(["shape", *(name for name, keep in named.items() if keep)])
 
 
 def fuse(adapter: Adapter, face_tokens: FaceTokens, geometry: FaceGeometry) -> Identity:
@@ -101,6 +217,12 @@ def fuse(adapter: Adapter, face_tokens: FaceTokens, geometry: FaceGeometry) -> I
         raise ValueError(
             f"the face tokens are {face_tokens.tokens.shape[-1]} wide, the adapter "
             f"{adapter.source} takes {dim}: make them with this adapter"
+        )
+    references = face_tokens.tokens.shape[0]
+    if references > 1:
+        raise ValueError(
+            f"the face tokens are of {references} references: put FantasyID Combine References "
+            "between Face Tokens and Fuse"
         )
     reason = face_tokens.empty_reason or geometry.empty_reason
     if reason:
@@ -121,6 +243,9 @@ def describe_identity(identity: Identity) -> str:
         return f"EMPTY IDENTITY: {identity.empty_reason}."
     looks, shape = identity.face_tokens.shape[1], identity.vertex_tokens.shape[1]
     width = identity.tokens.shape[-1]
-    return (
+    words = (
         f"Identity of {looks} face tokens (looks) and {shape} vertex tokens (shape), {width} wide."
     )
+    if looks != NUM_FACE_TOKENS:
+        words += f" The released training saw {NUM_FACE_TOKENS} face tokens of one crop."
+    return words

@@ -33,7 +33,7 @@ NETWORK = (
 )  # fmt: skip
 # ComfyUI requires these itself; whatever else is used must be looked for when it is needed.
 WITH_THE_HOST = ("numpy", "torch", "einops", "scipy", "PIL", "safetensors", "tqdm")
-OPTIONAL = ("insightface", "skimage")
+OPTIONAL = ("insightface", "skimage", "av")  # av comes with the host, which loads it late
 
 SOURCES = package_sources()
 

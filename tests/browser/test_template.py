@@ -142,7 +142,16 @@ def test_the_head_turns_in_the_hosts_viewer(page):
     assert shown[0].endswith(".glb")
 
 
-@pytest.mark.parametrize("name", ["photo_to_video", "look_at_the_face", "native_sampling"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "photo_to_video",
+        "look_at_the_face",
+        "native_sampling",
+        "edit_the_head",
+        "collect_views",
+    ],
+)
 def test_the_api_workflow_is_the_same_graph(page, name):
     """The UI's own conversion of a template gives the bundled API workflow."""
     import json

@@ -14,12 +14,11 @@ from fantasyid.face.crop import (
     BORDER_RGB,
     FACE_TEMPLATE_PX,
     align_crop,
-    parse_points,
-    points_from_box,
     reduce_long_side,
     similarity_lmeds,
     warp_affine,
 )
+from fantasyid.face.points import parse_points, points_from_box
 
 few = settings(max_examples=40, deadline=None, derandomize=True)
 ASTRONAUT = [[204, 108], [248, 107], [228, 132], [209, 155], [244, 154]]

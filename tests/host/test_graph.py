@@ -120,6 +120,32 @@ def test_the_portrait_with_its_released_head_runs(client, host_base, shared):
     assert "Face 0 of 1" in text
 
 
+def test_the_edit_the_head_graph_runs(client):
+    graph = bundled("edit_the_head")
+    run = client.run(graph)
+    assert run.ending == "execution_success", run.errors
+
+
+def test_the_collect_views_graph_runs(client, host_base, photo):
+    import av
+    import numpy as np
+    from PIL import Image
+
+    picture = np.asarray(Image.open(photo))
+    with av.open(str(host_base / "input" / "clip.mp4"), "w") as video:
+        stream = video.add_stream("h264", rate=8)
+        stream.width, stream.height, stream.pix_fmt = 480, 480, "yuv420p"
+        for shift in range(0, 32, 2):
+            frame = np.ascontiguousarray(picture[:480, shift : shift + 480])
+            video.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
+        video.mux(stream.encode())
+    graph = changed(bundled("collect_views"), "FantasyIDMultiView", views=2, least_face=32)
+    run = client.run(graph)
+    assert run.ending == "execution_success", run.errors
+    (text,) = run.outputs[node_of(graph, "FantasyIDCombine")]["text"]
+    assert "36" in text
+
+
 def test_an_interrupt_stops_within_one_step_and_leaves_nothing(client, plain, host_base):
     graph, run = plain
     expected = saved_latent(host_base, graph, run)

@@ -1,0 +1,173 @@
+"""insightface's detector, for people who have it: five points, non-commercial models.
+
+Nothing here downloads anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .crop import CROP_SIZE, FACE_TEMPLATE_PX, fit_similarity, warp_affine
+from .faces import ALTERNATIVES, DetectedFace, as_bytes, left_to_right, make_face
+
+# Where ArcFace wants the five points in its 112 px picture.
+ARCFACE_TEMPLATE_PX = np.array(
+    [
+        [38.2946, 51.6963],
+        [73.5318, 51.5014],
+        [56.0252, 71.7366],
+        [41.5493, 92.3655],
+        [70.7299, 92.2041],
+    ]
+)
+ARCFACE_SIZE = 112
+# Cosine above which two pictures show one person, also across views.
+SAME_PERSON = 0.3
+
+_PACKS = ("antelopev2", "buffalo_l")
+
+
+def find_insightface_pack(models_dir: Path) -> Path:
+    """The folder with insightface's ONNX files: antelopev2, else buffalo_l, else any other.
+
+    Args:
+        models_dir: Looked through itself, its `models` folder, and one level deeper, because
+            antelopev2.zip unpacks to `antelopev2/antelopev2`.
+
+    Raises:
+        FileNotFoundError: There is none; the message says where it was looked for.
+    """
+    places: list[Path] = []
+    for root in (models_dir / "models", models_dir):
+        others = sorted(p for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
+        for pack in (*(root / name for name in _PACKS), *others):
+            places += [pack, pack / pack.name]
+    places.append(models_dir)
+    looked: list[str] = []
+    for place in places:
+        if any(place.glob("*.onnx")):
+            return place.resolve()
+        looked.append(str(place))
+    raise FileNotFoundError(
+        "no insightface model pack (*.onnx) in " + ", ".join(dict.fromkeys(looked)) + ". "
+        f"{_where_to_get_a_pack(models_dir)} {ALTERNATIVES}"
+    )
+
+
+def _where_to_get_a_pack(models_dir: Path) -> str:
+    """What a person does who has no detector file."""
+    root = models_dir if models_dir.name == "models" else models_dir / "models"
+    return (
+        "Get antelopev2.zip from the releases page of deepinsight/insightface (non-commercial "
+        f"research only) and unpack it to {root / 'antelopev2'}."
+    )
+
+
+def detect_with_insightface(photo: Tensor, models_dir: Path) -> list[DetectedFace]:
+    """Faces of one photo `(H, W, 3)` with five points; see `open_insightface`."""
+    return open_insightface(models_dir)(photo)
+
+
+def open_insightface(models_dir: Path) -> Callable[[Tensor], list[DetectedFace]]:
+    """insightface's SCRFD detector on the CPU, loaded once for many photos.
+
+    Args:
+        models_dir: See `find_insightface_pack`.
+
+    Returns:
+        A function from `(H, W, 3)` RGB in [0, 1] to faces from left to right.
+
+    Raises:
+        ImportError: insightface or its onnxruntime is not installed.
+        FileNotFoundError: There is no model pack, or none with a detector; nothing is downloaded.
+    """
+    try:
+        from insightface.app import FaceAnalysis
+    except ImportError as error:
+        raise ImportError(
+            f"the insightface detector cannot be used ({error}); it needs insightface and "
+            f"onnxruntime. {ALTERNATIVES}"
+        ) from error
+    pack = find_insightface_pack(models_dir)
+    # An absolute path as the name: the folder exists, so insightface has nothing to download.
+    try:
+        app = FaceAnalysis(
+            name=str(pack), allowed_modules=["detection"], providers=["CPUExecutionProvider"]
+        )
+    except AssertionError as error:  # what insightface raises for a pack without a detector
+        raise FileNotFoundError(
+            f"none of the *.onnx files in {pack} is a face detector (antelopev2 has "
+            f"scrfd_10g_bnkps.onnx). {_where_to_get_a_pack(models_dir)} {ALTERNATIVES}"
+        ) from error
+    app.prepare(ctx_id=-1, det_size=(640, 640))
+    return lambda photo: _detect(app, photo, f"insightface {pack.name}")
+
+
+def _detect(app: Any, photo: Tensor, detector: str) -> list[DetectedFace]:
+    """Faces from left to right by a prepared `FaceAnalysis`."""
+    pixels = np.ascontiguousarray(as_bytes(photo)[..., ::-1])  # BGR
+    margin, found = 0, app.get(pixels)
+    if not found:
+        # SCRFD overlooks a face that fills the picture; with a margin it is small enough.
+        margin = max(pixels.shape[:2]) // 2
+        found = app.get(np.pad(pixels, ((margin, margin), (margin, margin), (0, 0))))
+    return left_to_right(
+        [
+            make_face(
+                np.asarray(face.bbox) - margin,
+                None if face.kps is None else np.asarray(face.kps) - margin,
+                face.det_score,
+                detector,
+            )
+            for face in found
+        ]
+    )
+
+
+def open_recognizer(models_dir: Path) -> Callable[[Tensor, Tensor], bool]:
+    """insightface's ArcFace on the CPU: whether two aligned crops show one person.
+
+    Args:
+        models_dir: See `find_insightface_pack`.
+
+    Returns:
+        A function of two crops `(512, 512, 3)` RGB in [0, 1].
+
+    Raises:
+        ImportError: insightface or its onnxruntime is not installed.
+        FileNotFoundError: There is no model pack, or none with a recognition model.
+    """
+    try:
+        from insightface.app import FaceAnalysis
+    except ImportError as error:
+        raise ImportError(f"insightface cannot be used ({error}). {ALTERNATIVES}") from error
+    pack = find_insightface_pack(models_dir)
+    try:
+        app = FaceAnalysis(
+            name=str(pack),
+            allowed_modules=["detection", "recognition"],
+            providers=["CPUExecutionProvider"],
+        )
+    except AssertionError as error:  # insightface's way to say that there is no detector
+        raise FileNotFoundError(f"none of the *.onnx files in {pack} is a detector") from error
+    model = app.models.get("recognition")
+    if model is None:
+        raise FileNotFoundError(f"none of the *.onnx files in {pack} is a recognition model")
+    matrix = fit_similarity(FACE_TEMPLATE_PX, ARCFACE_TEMPLATE_PX)
+    assert matrix is not None
+
+    def embed(crop: Tensor) -> NDArray[np.float64]:
+        if crop.shape[0] != CROP_SIZE:
+            raise ValueError(f"the crop is {tuple(crop.shape)}, expected ({CROP_SIZE}, ..., 3)")
+        small = warp_affine(crop, matrix, ARCFACE_SIZE, (0.0, 0.0, 0.0))
+        vector = np.asarray(model.get_feat(np.ascontiguousarray(as_bytes(small)[..., ::-1])))
+        vector = vector.astype(np.float64).ravel()
+        return vector / max(float(np.linalg.norm(vector)), 1e-9)
+
+    return lambda one, other: float(embed(one) @ embed(other)) > SAME_PERSON

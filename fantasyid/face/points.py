@@ -1,0 +1,100 @@
+"""The five facial points: typed by a person, or estimated from a box.
+
+Points are `(5, 2)` pixels, x right, y down: left eye, right eye, nose, left mouth corner, right
+mouth corner, where *left* is the left of the picture when the face is upright.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .crop import FACE_TEMPLATE_PX
+
+POINT_NAMES = ("left eye", "right eye", "nose", "left mouth corner", "right mouth corner")
+
+# Where the template sits in a detector's box of width and height 1.
+_BOX_EYE_DISTANCE, _BOX_EYE_LINE, _BOX_CENTRE = 0.46, 0.40, 0.52
+
+
+def points_from_box(box: Sequence[float], roll_deg: float = 0.0) -> NDArray[np.float64]:
+    """Five points for a detector that gives only a box: approximate.
+
+    Assumes a face that looks into the camera and fills the box from brow to chin; a
+    head that is turned or tilted needs real points. Within about a tenth of the box for the
+    frontal cascade.
+
+    Args:
+        box: `(x0, y0, x1, y1)` pixels.
+        roll_deg: How far the head is tilted in the picture, clockwise, about the box's centre.
+
+    Returns:
+        `(5, 2)` pixels: the template, moved and scaled into the box.
+
+    Raises:
+        ValueError: The box has no area.
+    """
+    x0, y0, x1, y1 = (float(v) for v in box)
+    width, height = x1 - x0, y1 - y0
+    if not (math.isfinite(width + height + x0 + y0) and width > 0 and height > 0):
+        raise ValueError(f"the face box ({x0:g}, {y0:g}, {x1:g}, {y1:g}) has no area")
+    left_eye, right_eye = FACE_TEMPLATE_PX[:2]
+    scale = _BOX_EYE_DISTANCE * width / (right_eye[0] - left_eye[0])
+    target = np.array([x0 + _BOX_CENTRE * width, y0 + _BOX_EYE_LINE * height])
+    upright = (FACE_TEMPLATE_PX - (left_eye + right_eye) / 2) * scale + target
+    centre = np.array([x0 + width / 2, y0 + height / 2])
+    turn = math.radians(roll_deg)
+    cosine, sine = math.cos(turn), math.sin(turn)
+    return (upright - centre) @ np.array([[cosine, sine], [-sine, cosine]]) + centre
+
+
+def parse_points(text: str) -> NDArray[np.float64] | None:
+    """Five points that a person typed.
+
+    Args:
+        text: "x,y x,y x,y x,y x,y" in pixels of the photo; empty for none.
+
+    Returns:
+        `(5, 2)`, or None for an empty text.
+
+    Raises:
+        ValueError: The text says something else; the message says what.
+    """
+    pairs = re.sub(r"\s*,\s*", ",", text).replace(";", " ").split()
+    if not pairs:
+        return None
+    wanted = f'"x,y x,y x,y x,y x,y" for {", ".join(POINT_NAMES)} (left = left in the picture)'
+    if len(pairs) != len(POINT_NAMES):
+        raise ValueError(f"found {len(pairs)} facial points, expected 5: {wanted}")
+    points = np.zeros((len(POINT_NAMES), 2))
+    for row, (name, pair) in enumerate(zip(POINT_NAMES, pairs, strict=True)):
+        try:
+            x, y = (float(v) for v in pair.split(","))
+        except ValueError:
+            raise ValueError(
+                f'the {name} is "{pair}", expected two numbers "x,y": {wanted}'
+            ) from None
+        if not (math.isfinite(x) and math.isfinite(y)):
+            raise ValueError(f'the {name} is "{pair}": a coordinate must be a finite number')
+        points[row] = x, y
+    _check_layout(points)
+    return points
+
+
+def _check_layout(points: NDArray) -> None:
+    """Refuse points that no face can have."""
+    for i, first in enumerate(POINT_NAMES):
+        for j in range(i):
+            if np.hypot(*(points[i] - points[j])) < 1e-3:
+                raise ValueError(f"the {POINT_NAMES[j]} and the {first} are at the same place")
+    eyes = points[1] - points[0]
+    down = points[3:].mean(0) - points[:2].mean(0)
+    if eyes[0] * down[1] - eyes[1] * down[0] <= 0:
+        raise ValueError(
+            "the points are mirrored: the first eye must be the one on the left of the picture "
+            "when the face is upright"
+        )
