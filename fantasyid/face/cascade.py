@@ -48,6 +48,8 @@ def detect_with_cascade(photo: Tensor, any_roll: bool = True) -> list[DetectedFa
         ImportError: scikit-image is not installed.
     """
     cascade = load_cascade()
+    if float(photo.max() - photo.min()) < _LEAST_CONTRAST:
+        return []
     faces = _agreed(cascade, photo, _SIDES)
     sure = max((f.score for f in faces), default=0.0)
     if sure > _AGREEMENT or not any_roll:

@@ -102,18 +102,6 @@ def test_no_face_can_go_on_without_identity_and_says_so(client, graph, blank_pho
         assert "no face found" in text
 
 
-def test_two_photos_at_once_are_refused(host):
-    with pytest.raises(ValueError, match="holds 2 images"):
-        host.run(
-            "FantasyIDAlignFace",
-            image=torch.rand(2, 64, 64, 3),
-            detector="cascade",
-            choose="largest",
-            index=0,
-            no_face="stop",
-        )
-
-
 def test_a_photo_with_nan_is_refused(host):
     with pytest.raises(ValueError, match="not numbers"):
         host.run(
