@@ -35,6 +35,16 @@ def trailing_timesteps(steps: int) -> list[int]:
     return [round(TRAINING_STEPS - i * stride) - 1 for i in range(steps)]
 
 
+def previous_timesteps(steps: int) -> list[int]:
+    """Where each step of a run from pure noise lands; a negative number stands for no noise.
+
+    Released behaviour: a step goes `1000 // steps` down, which is not the next timestep of the
+    run where `steps` does not divide 1000.
+    """
+    stride = TRAINING_STEPS // steps
+    return [timestep - stride for timestep in trailing_timesteps(steps)]
+
+
 def alpha_from_sigma(sigma: float) -> float:
     """alpha-bar of a host sigma."""
     return 1.0 / (1.0 + sigma * sigma)

@@ -17,6 +17,7 @@ from fantasyid.diffusion import (
     ddim_step,
     dpm_step,
     dynamic_cfg_scale,
+    previous_timesteps,
     trailing_timesteps,
 )
 
@@ -79,3 +80,8 @@ def test_dynamic_guidance_grows_from_one_to_one_plus_scale():
     assert scales[-1] == pytest.approx(7.0)
     assert scales == sorted(scales)
     assert scales[5] < 1.1, "it grows late"
+
+
+@pytest.mark.parametrize("steps", [50, 30, 10, 7])
+def test_steps_land_where_the_recorded_ones_do(golden, steps):
+    assert previous_timesteps(steps) == golden("g_scheduler")[f"prev_timesteps_{steps}"].tolist()

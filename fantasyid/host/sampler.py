@@ -26,6 +26,7 @@ from ..diffusion import (
     ddim_step,
     dpm_step,
     dynamic_cfg_scale,
+    previous_timesteps,
     trailing_timesteps,
 )
 from ..rotary import MAX_LATENT_FRAMES
@@ -67,6 +68,7 @@ class ReleasedSampler(comfy.samplers.Sampler):
         """
         check_latent(model_wrap.model_patcher, tuple(noise.shape))
         alphas = self._alphas(model_wrap, sigmas)
+        targets = self._targets(model_wrap, sigmas, alphas)
         draw = _noise_source(noise, extra_args.get("seed"))
         clean = torch.zeros_like(noise) if latent_image is None else latent_image
         sample = add_noise(clean, noise, alphas[0])
@@ -91,7 +93,7 @@ class ReleasedSampler(comfy.samplers.Sampler):
             if callback is not None:
                 callback(i, denoised, sample, steps)
             show(i, denoised)
-            sample = self._step(sample, denoised, draw, alphas[i], alphas[i + 1], history)
+            sample = self._step(sample, denoised, draw, alphas[i], targets[i], history)
             history = DpmHistory(denoised, alphas[i])
             if denoise_mask is not None:
                 known = add_noise(clean, noise, alphas[i + 1])
@@ -116,6 +118,19 @@ class ReleasedSampler(comfy.samplers.Sampler):
         highest = float(model_wrap.inner_model.model_sampling.sigma_max)
         # The schedule ends in alpha = 0; the host writes that as its highest sigma.
         return [0.0 if s >= highest * (1 - 1e-6) else alpha_from_sigma(s) for s in sigmas.tolist()]
+
+    @staticmethod
+    def _targets(model_wrap: Any, sigmas: Tensor, alphas: list[float]) -> list[float]:
+        """Where each step goes: in a whole released run by its own rule, else to the next sigma."""
+        steps = len(alphas) - 1
+        table = model_wrap.inner_model.model_sampling.sigmas.to(sigmas)
+        if not 1 <= steps <= TRAINING_STEPS:
+            return alphas[1:]
+        if not torch.equal(sigmas[:-1], table[trailing_timesteps(steps)]):
+            return alphas[1:]
+        return [
+            alpha_from_sigma(float(table[t])) if t >= 0 else 1.0 for t in previous_timesteps(steps)
+        ]
 
 
 def _noise_source(like: Tensor, seed: int | None) -> Callable[[], Tensor]:

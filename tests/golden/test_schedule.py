@@ -82,15 +82,16 @@ def packed(values: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("steps", [10, 7])
 def test_trajectory_through_the_host(
-    host_model, ours, schedule, start, relative_error, fidelity, monkeypatch
+    host_model, ours, schedule, start, relative_error, fidelity, monkeypatch, steps
 ):
     """Our SAMPLER and SIGMAS in the host's loop, CFG in a batch of two, the recorded noise."""
     import comfy.sample
 
     model, batches = host_model
     samplers = ours("fantasyid.host.sampler")
-    draws = iter(schedule["traj10_noise_used"])
+    draws = iter(schedule[f"traj{steps}_noise_used"])
     monkeypatch.setattr(
         samplers, "_noise_source", lambda like, _seed: lambda: packed(next(draws)).to(like)
     )
@@ -102,7 +103,7 @@ def test_trajectory_through_the_host(
         packed(start),
         6.0,
         samplers.ReleasedSampler("dpm"),
-        samplers.trailing_sigmas(model, STEPS, 1.0),
+        samplers.trailing_sigmas(model, steps, 1.0),
         positive,
         negative,
         torch.zeros(1, 16, 2, 2, 2),
@@ -112,5 +113,5 @@ def test_trajectory_through_the_host(
     states.append(model.model.process_latent_in(video))
     assert set(batches) == {2}
     got = [state.flatten()[:120].view_as(start) for state in states]
-    errors = [relative_error(g, e) for g, e in zip(got, schedule["traj10_x"], strict=True)]
-    fidelity("trajectory through the host", torch.float32, {f"worst of {STEPS} steps": max(errors)})
+    errors = [relative_error(g, e) for g, e in zip(got, schedule[f"traj{steps}_x"], strict=True)]
+    fidelity("trajectory through the host", torch.float32, {f"worst of {steps} steps": max(errors)})
