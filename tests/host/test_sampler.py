@@ -52,6 +52,33 @@ def test_a_denoise_mask_keeps_what_it_covers(host, loaded, conditioned, video):
     assert small(again[..., 6:], video[..., 6:]) > 0.1
 
 
+def test_under_a_mask_the_model_sees_the_kept_part_at_each_noise_level(
+    host, ours, loaded, conditioned, video
+):
+    import comfy.sample
+
+    seen = []
+
+    def look(executor, x, t, *args, **kwargs):
+        seen.append((float(t[0]), x[:1].clone()))
+        return executor(x, t, *args, **kwargs)
+
+    mask = torch.zeros(1, 1, 3, 8, 12)
+    mask[..., 6:] = 1.0
+    model = loaded["model"].clone()
+    model.add_wrapper_with_key("apply_model", "look", look)
+    positive, negative, _ = conditioned
+    latent = {"samples": video, "noise_mask": mask}
+    sample(host, model, (positive, negative, latent), seed=11)
+    diffusion = ours("fantasyid.diffusion")
+    clean = model.model.process_latent_in(video)
+    noise = comfy.sample.prepare_noise(video, 11)
+    assert len(seen) == 3
+    for sigma, state in seen[1:]:
+        known = diffusion.add_noise(clean, noise, diffusion.alpha_from_sigma(sigma))
+        torch.testing.assert_close(state[..., :6], known[..., :6], rtol=1e-3, atol=1e-3)
+
+
 def test_one_step_of_ddim_is_the_models_own_estimate(host, loaded, conditioned):
     """From pure noise with one step, x0 = -v exactly, also where the host's sigma is finite."""
     seen = {}
