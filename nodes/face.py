@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..fantasyid.face import align, collection, faces, sources
-from ..fantasyid.host import collect, files, images, messages
+from ..fantasyid.host import files, images, messages, photo_folder
 from . import types
 
 
@@ -34,8 +34,9 @@ class FantasyIDAlignFace(io.ComfyNode):
                     "detector",
                     options=list(sources.DETECTORS),
                     tooltip="Who finds the face when nothing is connected below. auto takes "
-                    "insightface when it is installed with its models, else the built-in cascade, "
-                    "which needs no model file but gives a box without points. Where no face is "
+                    "insightface when it is installed with its models, else its SCRFD file through "
+                    "onnxruntime, else the built-in cascade, which needs no model file but gives a "
+                    "box without points. Where no face is "
                     "upright, the photo is turned and searched again.",
                 ),
                 io.Combo.Input(
@@ -167,21 +168,25 @@ class FantasyIDMultiView(io.ComfyNode):
             node_id="FantasyIDMultiView",
             display_name="FantasyID Collect Views",
             category=f"{types.CATEGORY}/face",
-            description="Go through a clip, follow one face, and keep the views that differ most "
-            "in head pose. The clip is read frame by frame: its length costs time, not memory.",
-            search_aliases=["multi view", "head pose", "yaw pitch roll", "frames", "identity"],
+            description="Go through a clip or a folder of photos and keep the views of one person "
+            "that differ most in head pose. One frame or photo is in memory at a time: more of "
+            "them cost time, not memory.",
+            search_aliases=["multi view", "head pose", "yaw pitch roll", "folder", "identity"],
             inputs=[
                 io.MultiType.Input(
                     "clip",
                     types=[io.Video, io.Image],
-                    tooltip="A video in which the person turns the head, or images of them.",
+                    optional=True,
+                    tooltip="A video in which the person turns the head, or its frames as images. "
+                    "For photos that were taken apart give a folder below instead.",
                 ),
                 io.Combo.Input(
                     "detector",
                     options=list(sources.DETECTORS),
-                    tooltip="Who looks for the face in every eighth frame; in between it is "
-                    "followed. The cascade sees upright frontal faces: the angles are counted "
-                    "from where the head looked when it was found.",
+                    tooltip="Who looks for the face, in every photo or every eighth frame; in "
+                    "between it is followed. scrfd needs onnxruntime alone. The cascade sees "
+                    "upright frontal faces: the angles are counted from where the head looked "
+                    "when it was found.",
                 ),
                 io.Int.Input(
                     "views",
@@ -242,6 +247,14 @@ class FantasyIDMultiView(io.ComfyNode):
                     tooltip="From ComfyUI's Load Face Detection Model (MediaPipe): exact points, "
                     "also of turned heads. Wins over the detector above.",
                 ),
+                io.String.Input(
+                    "folder",
+                    default="",
+                    optional=True,
+                    tooltip="A folder of photos of one person, in place of the clip: below "
+                    "ComfyUI's input folder, or a whole path. Every photo is searched by itself. "
+                    "Start with ten to thirty; more cost time only. Leave it empty for a clip.",
+                ),
             ],
             outputs=[
                 types.Face.Output(
@@ -256,21 +269,30 @@ class FantasyIDMultiView(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, folder: str | None = "") -> bool | str:
+        return photo_folder.why_no_folder(folder) or True
+
+    @classmethod
+    def fingerprint_inputs(cls, folder: str | None = "", **_others: Any) -> str:
+        return photo_folder.folder_fingerprint(folder)
+
+    @classmethod
     def execute(
         cls,
-        clip: Any,
         detector: str,
         views: int,
         choose: str,
         no_face: str,
+        clip: Any = None,
         least_face: int = 96,
         least_sharpness: float = 0.004,
         most_covered: float = 0.55,
         face_detection_model: Any = None,
+        folder: str = "",
     ) -> io.NodeOutput:
         folders = files.insightface_folders()
         given = sources.FaceSources("", None, None, detector, folders, face_detection_model)
         rules = collection.ViewRules(views, choose, least_face, least_sharpness, most_covered)
-        found = collect.collect_views(clip, given, rules, no_face)
+        found = photo_folder.collect_either(clip, folder, given, rules, no_face)
         shown = messages.on_node(found.message, cls.hidden.unique_id, found.sheet, cls)
         return io.NodeOutput(found.face, found.crops, found.sheet, found.message, ui=shown)

@@ -253,7 +253,7 @@ def cut_view(photo: Tensor, points: NDArray[np.float64]) -> Tensor:
     much larger than in the crop is reduced first.
 
     Args:
-        photo: RGB in [0, 1].
+        photo: RGB in [0, 1], or uint8.
         points: `(5, 2)` pixels.
     """
     matrix = similarity_lmeds(points, FACE_TEMPLATE_PX)
@@ -263,6 +263,8 @@ def cut_view(photo: Tensor, points: NDArray[np.float64]) -> Tensor:
     x0, y0 = (int(v) for v in np.clip(corners.min(0) - 2, 0, [width - 2, height - 2]))
     x1, y1 = (int(v) for v in np.clip(corners.max(0) + 3, [x0 + 2, y0 + 2], [width, height]))
     window, points = photo[y0:y1, x0:x1], points - [x0, y0]
+    if window.dtype == torch.uint8:
+        window = window.float() / 255
     factor = TEMPLATE_EYE_DISTANCE_PX / eye_distance(points.tolist())
     if factor < _REDUCE_BELOW:
         size = [max(2, round(side * factor)) for side in window.shape[:2]]

@@ -1,4 +1,4 @@
-"""What was collected from a clip, and what to say of it."""
+"""What was collected from a clip or from photos, and what to say of it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,12 @@ class ViewRules:
 
 @dataclass
 class ClipFacts:
-    """What was seen in a clip, in numbers of frames where nothing else is said."""
+    """What was seen, in numbers of frames (or of photos) where nothing else is said.
+
+    Attributes:
+        photos: They are photos of their own, no frames of a clip.
+        unchecked: Nothing compared the people on the photos.
+    """
 
     frames: int = 0
     with_face: int = 0
@@ -41,6 +46,8 @@ class ClipFacts:
     too_small: int = 0
     too_blurred: int = 0
     too_covered: int = 0
+    photos: bool = False
+    unchecked: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,20 +70,48 @@ class Collection:
 
 
 def describe_collection(found: Collection | None, facts: ClipFacts, rules: ViewRules) -> str:
-    """What became of a clip, in sentences."""
+    """What became of a clip or of photos, in sentences."""
     words = f"{facts.frames} frames, {facts.cuts} cuts, a face in {facts.with_face}."
+    better = "a clip in which one face is large and looks into the camera at least once"
+    if facts.photos:
+        words = f"{facts.frames} photos, a face in {facts.with_face}."
+        better = "photos in which one face is large and seen from the front"
     dropped = (
         (facts.too_small, f"too small (under {rules.least_face_px:.0f} px)"),
         (facts.too_blurred, "too blurred"),
         (facts.too_covered, "covered"),
     )
     reasons = ", ".join(f"{count} {why}" for count, why in dropped if count)
+    left_out = f" Left out: {reasons}." if reasons else ""
     if found is None:
-        return (
-            f"No view found: {words}"
-            + (f" Left out: {reasons}." if reasons else "")
-            + " Use a clip in which one face is large and looks into the camera at least once."
-        )
+        return f"No view found: {words}{left_out} Use {better}."
+    words += _people(found, facts) + left_out
+    if len(found.views) < rules.count:
+        words += f" Only {len(found.views)} different views of {rules.count} wanted."
+    poses = [v.pose for v in found.views]
+    if len(poses) > 1 and all(v.measured for v in found.views):
+        least = least_difference(poses, range(len(poses)))
+        words += f" The two most similar views differ by {least:.0f} degrees."
+    best = "most frontal" if found.views[found.frontal].measured else "sharpest"
+    lines = [
+        f"{v.when}: {v.angles}, sharpness {v.sharpness:.3f}"
+        + (f" ({best})" if i == found.frontal else "")
+        for i, v in enumerate(found.views)
+    ]
+    return "\n".join([words, *lines])
+
+
+def _people(found: Collection, facts: ClipFacts) -> str:
+    """Whose views these are, in sentences."""
+    words = ""
+    if facts.photos:
+        if facts.people > 1:
+            words += f" {facts.people} people: kept the one on most photos, {found.kept_frames}."
+        if facts.several_faces:
+            words += f" Several faces on {facts.several_faces} photos: the rule took one."
+        if facts.unchecked and found.kept_frames > 1:
+            words += " Nothing checked that all show one person: look at the sheet."
+        return words
     if facts.people > 1:
         words += (
             f" {facts.people} people or shots: kept the one seen longest, in "
@@ -84,16 +119,4 @@ def describe_collection(found: Collection | None, facts: ClipFacts, rules: ViewR
         )
     if facts.several_faces:
         words += f" Several faces at once in {facts.several_faces} looks: one was followed."
-    words += f" Left out: {reasons}." if reasons else ""
-    poses = [v.pose for v in found.views]
-    if len(found.views) < rules.count:
-        words += f" Only {len(found.views)} different views of {rules.count} wanted."
-    if len(poses) > 1:
-        least = least_difference(poses, range(len(poses)))
-        words += f" The two most similar views differ by {least:.0f} degrees."
-    lines = [
-        f"{v.when}: {v.pose.words}, sharpness {v.sharpness:.3f}"
-        + (" (most frontal)" if i == found.frontal else "")
-        for i, v in enumerate(found.views)
-    ]
-    return "\n".join([words, *lines])
+    return words

@@ -56,11 +56,11 @@ def find_insightface_pack(models_dir: Path) -> Path:
         looked.append(str(place))
     raise FileNotFoundError(
         "no insightface model pack (*.onnx) in " + ", ".join(dict.fromkeys(looked)) + ". "
-        f"{_where_to_get_a_pack(models_dir)} {ALTERNATIVES}"
+        f"{where_to_get_a_pack(models_dir)} {ALTERNATIVES}"
     )
 
 
-def _where_to_get_a_pack(models_dir: Path) -> str:
+def where_to_get_a_pack(models_dir: Path) -> str:
     """What a person does who has no detector file."""
     root = models_dir if models_dir.name == "models" else models_dir / "models"
     return (
@@ -103,7 +103,7 @@ def open_insightface(models_dir: Path) -> Callable[[Tensor], list[DetectedFace]]
     except AssertionError as error:  # what insightface raises for a pack without a detector
         raise FileNotFoundError(
             f"none of the *.onnx files in {pack} is a face detector (antelopev2 has "
-            f"scrfd_10g_bnkps.onnx). {_where_to_get_a_pack(models_dir)} {ALTERNATIVES}"
+            f"scrfd_10g_bnkps.onnx). {where_to_get_a_pack(models_dir)} {ALTERNATIVES}"
         ) from error
     app.prepare(ctx_id=-1, det_size=(640, 640))
     return lambda photo: _detect(app, photo, f"insightface {pack.name}")
@@ -112,11 +112,7 @@ def open_insightface(models_dir: Path) -> Callable[[Tensor], list[DetectedFace]]
 def _detect(app: Any, photo: Tensor, detector: str) -> list[DetectedFace]:
     """Faces from left to right by a prepared `FaceAnalysis`."""
     pixels = np.ascontiguousarray(as_bytes(photo)[..., ::-1])  # BGR
-    margin, found = 0, app.get(pixels)
-    if not found:
-        # SCRFD overlooks a face that fills the picture; with a margin it is small enough.
-        margin = max(pixels.shape[:2]) // 2
-        found = app.get(np.pad(pixels, ((margin, margin), (margin, margin), (0, 0))))
+    found, margin = look_with_margin(app.get, pixels, len)
     return left_to_right(
         [
             make_face(
@@ -128,6 +124,23 @@ def _detect(app: Any, photo: Tensor, detector: str) -> list[DetectedFace]:
             for face in found
         ]
     )
+
+
+def look_with_margin(
+    look: Callable[[NDArray[np.uint8]], Any], pixels: NDArray[np.uint8], count: Callable[[Any], int]
+) -> tuple[Any, int]:
+    """What a look at `(H, W, 3)` finds; where that is nothing, a second look with a margin.
+
+    SCRFD overlooks a face that fills the picture; with a margin it is small enough.
+
+    Returns:
+        What `look` gave, and by how many pixels it is shifted to the right and down.
+    """
+    found = look(pixels)
+    if count(found):
+        return found, 0
+    margin = max(pixels.shape[:2]) // 2
+    return look(np.pad(pixels, ((margin, margin), (margin, margin), (0, 0)))), margin
 
 
 def open_recognizer(models_dir: Path) -> Callable[[Tensor, Tensor], bool]:

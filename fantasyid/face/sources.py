@@ -14,8 +14,9 @@ from .detect import detect_with_landmarker, faces_from_boxes, faces_from_landmar
 from .faces import DetectedFace, left_to_right, make_face
 from .insight import open_insightface
 from .points import parse_points
+from .scrfd import open_scrfd
 
-DETECTORS = ("auto", "insightface", "cascade")
+DETECTORS = ("auto", "insightface", "cascade", "scrfd")
 
 Detector = Callable[[Tensor], list[DetectedFace]]
 
@@ -31,7 +32,7 @@ class FaceSources:
         points: Five points as text, "x,y x,y x,y x,y x,y" in pixels of the photo; "" for none.
         landmarks: The host's FACE_LANDMARKS value, or None.
         boxes: The host's BOUNDING_BOX value, or None.
-        detector: "auto", "insightface" or "cascade", when nothing else is given.
+        detector: One of `DETECTORS`, when nothing else is given.
         insightface_folders: Where insightface packs may lie.
         landmarker: The host's FACE_DETECTION_MODEL value, or None; goes before `detector`.
     """
@@ -94,14 +95,26 @@ def open_detector(sources: FaceSources) -> Detector:
     """
     if sources.landmarker is not None:
         return at_any_roll(lambda photo: detect_with_landmarker(photo, sources.landmarker))
+    network = _open_network(sources)
+    return detect_with_cascade if network is None else at_any_roll(network)
+
+
+def _open_network(sources: FaceSources) -> Detector | None:
+    """insightface, or SCRFD without it; None where the cascade is meant or neither is there."""
     if sources.detector == "cascade":
-        return detect_with_cascade
+        return None
+    if sources.detector != "scrfd":
+        try:
+            return open_insightface(insightface_folder(sources.insightface_folders))
+        except (ImportError, FileNotFoundError):
+            if sources.detector == "insightface":
+                raise
     try:
-        return at_any_roll(open_insightface(insightface_folder(sources.insightface_folders)))
+        return open_scrfd(sources.insightface_folders)
     except (ImportError, FileNotFoundError):
-        if sources.detector == "insightface":
+        if sources.detector == "scrfd":
             raise
-    return detect_with_cascade
+    return None
 
 
 def open_clip_detector(sources: FaceSources) -> Detector:
@@ -112,13 +125,7 @@ def open_clip_detector(sources: FaceSources) -> Detector:
     """
     if sources.landmarker is not None:
         return lambda photo: detect_with_landmarker(photo, sources.landmarker)
-    if sources.detector != "cascade":
-        try:
-            return open_insightface(insightface_folder(sources.insightface_folders))
-        except (ImportError, FileNotFoundError):
-            if sources.detector == "insightface":
-                raise
-    return detect_quickly
+    return _open_network(sources) or detect_quickly
 
 
 def at_any_roll(detect: Detector) -> Detector:

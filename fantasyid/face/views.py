@@ -33,6 +33,8 @@ class View:
         box: `(x0, y0, x1, y1)` pixels of the frame.
         points: Five points in pixels of the frame.
         sharpness: See `quality.sharpness`.
+        name: Of its file, where it is a photo of its own and no frame of a clip.
+        measured: Whether anything told the pose; False for a detector that gives a box only.
     """
 
     frame: int
@@ -42,12 +44,21 @@ class View:
     box: tuple[float, float, float, float]
     points: tuple[tuple[float, float], ...]
     sharpness: float
+    name: str = ""
+    measured: bool = True
 
     @property
     def when(self) -> str:
-        """Which frame, for people."""
+        """Which frame or photo, for people."""
+        if self.name:
+            return self.name
         time = "" if self.seconds is None else f" ({self.seconds:.2f} s)"
         return f"frame {self.frame}{time}"
+
+    @property
+    def angles(self) -> str:
+        """How the head is turned, for people."""
+        return self.pose.words if self.measured else "angles unknown"
 
 
 def least_difference(poses: Sequence[Pose], chosen: Sequence[int]) -> float:

@@ -1,10 +1,14 @@
-"""Views of one person from the host's VIDEO or IMAGE, one frame in memory at a time."""
+"""Views of one person from the host's VIDEO or IMAGE, or from a folder of photos.
+
+One frame or photo is in memory at a time.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Generator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import comfy.model_management
@@ -16,17 +20,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from ..face.album import PhotoCollector
 from ..face.align import CONTINUE
 from ..face.clip import SMALL_SIDE_PX, ClipFrame, ViewCollector
-from ..face.collection import Collection, ViewRules, describe_collection
+from ..face.collection import ClipFacts, Collection, ViewRules, describe_collection
 from ..face.insight import open_recognizer
+from ..face.photos import MOST_PIXELS, FolderReport, list_files, read_photos
 from ..face.sheet import draw_sheet
-from ..face.sources import FaceSources, insightface_folder, open_clip_detector
+from ..face.sources import (
+    FaceSources,
+    insightface_folder,
+    open_clip_detector,
+    open_detector,
+)
 from ..identity import FACE_CROP_SIZE, FaceCrop
 from .images import check_photos
 
-# A frame above this is refused before it is decoded.
-MOST_PIXELS = 64_000_000
 _SHORTER_THAN_SAID = 0.9
 _LUMA = (0.299, 0.587, 0.114)
 
@@ -71,10 +80,42 @@ def collect_views(clip: Any, sources: FaceSources, rules: ViewRules, policy: str
             comfy.model_management.throw_exception_if_processing_interrupted()
             collector.add(frame)
             bar.update_absolute(min(frame.number + 1, total), total)
-    found = collector.finish()
-    message = describe_collection(found, collector.facts, rules)
+    cut_off = ""
     if collector.facts.frames < _SHORTER_THAN_SAID * total:
-        message += f"\nThe clip promises about {total} frames: the file is damaged or cut off."
+        cut_off = f"\nThe clip promises about {total} frames: the file is damaged or cut off."
+    return _conclude(collector.finish(), collector.facts, rules, policy, cut_off)
+
+
+def collect_photos(
+    folder: Path, sources: FaceSources, rules: ViewRules, policy: str
+) -> CollectedViews:
+    """The views of one person that differ most, from all photos of a folder.
+
+    Args:
+        folder: See `photos.read_photos`.
+        sources, rules, policy: As in `collect_views`.
+
+    Raises:
+        ValueError: There is no view, or no file of the folder can be used.
+        FileNotFoundError: The folder is not there.
+    """
+    bar = comfy.utils.ProgressBar(len(list_files(folder)))
+    collector = PhotoCollector(open_detector(sources), rules, _recognizer(sources))
+    report = FolderReport()
+    for photo in read_photos(folder, report):
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        if photo is not None:
+            collector.add(photo)
+        bar.update(1)
+    said = f"\n{report.words}" if report.words else ""
+    return _conclude(collector.finish(), collector.facts, rules, policy, said)
+
+
+def _conclude(
+    found: Collection | None, facts: ClipFacts, rules: ViewRules, policy: str, more: str
+) -> CollectedViews:
+    """The outputs, with the emptiness that the policy allows."""
+    message = describe_collection(found, facts, rules) + more
     if found is not None:
         return _as_outputs(found, message)
     if policy != CONTINUE:
@@ -88,13 +129,13 @@ def collect_views(clip: Any, sources: FaceSources, rules: ViewRules, policy: str
 
 def _as_outputs(found: Collection, message: str) -> CollectedViews:
     views = found.views
-    words = [f"{v.when}\n{v.pose.words}" for v in views]
+    words = [f"{v.when}\n{v.angles}" for v in views]
     sheet = draw_sheet([v.crop for v in views], words, marked=found.frontal)
     frontal = views[found.frontal]
     face = FaceCrop(
         frontal.crop[None].float() / 255,
         found.photo[None].float() / 255,
-        "views of a clip",
+        "views of photos" if found.facts.photos else "views of a clip",
         box=frontal.box,
         points=torch.tensor(frontal.points),
     )

@@ -27,6 +27,7 @@ from ..identity import FACE_CROP_SIZE, FaceCrop
 
 # Pictures on a node: side by side, this many at most.
 SHOWN_AT_MOST = 16
+BLACK = "the given image is black, which is what the face nodes give where they find no face"
 BoundingBoxes = list[list[dict[str, Any]]]
 
 
@@ -114,6 +115,18 @@ def region_of(boxes: Any) -> tuple[float, float, float, float] | None:
 def crop_or_blank(crop: FaceCrop) -> Tensor:
     """The crop as an IMAGE; a black square where there is no face."""
     return crop.image if crop.image.shape[0] else crop.image.new_zeros(1, *crop.image.shape[1:])
+
+
+def drop_black(face: FaceCrop | Tensor) -> FaceCrop | Tensor:
+    """The emptiness of `crop_or_blank` arrives: an IMAGE without its black pictures.
+
+    Returns:
+        An empty crop where all pictures are black; anything else as it is.
+    """
+    if isinstance(face, FaceCrop) or face.ndim != 4 or not face.shape[0]:
+        return face
+    seen = face[..., :3].flatten(1).any(1)
+    return face[seen] if seen.any() else FaceCrop.empty(face[:1, ..., :3], BLACK)
 
 
 def _side_by_side(aligned: Alignment) -> Tensor:

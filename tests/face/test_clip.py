@@ -133,6 +133,50 @@ def test_of_two_people_one_is_followed(astronaut: Tensor) -> None:
         )
 
 
+def beside(left: Tensor, right: Tensor) -> Tensor:
+    """The left half of one picture beside the right half of another."""
+    middle = left.shape[1] // 2
+    return torch.cat([left[:, :middle], right[:, middle:]], dim=1)
+
+
+@pytest.mark.parametrize(
+    ("after", "light"),
+    [("they swap places", 1.0), ("only the other", 0.55), ("the other in front", 0.55)],
+)
+def test_two_people_and_a_cut_give_views_of_one(
+    astronaut: Tensor, portrait: Portrait, after: str, light: float
+) -> None:
+    """By the tracker alone: colours do not count, and nothing recognises anybody.
+
+    With the same light and ground on both sides the cut itself goes unnoticed.
+    """
+    other = Portrait(astronaut.flip(2).roll(1, 0), ASTRONAUT_POINTS)  # a blue face
+    places = {"left": (150, 150), "right": (490, 150), "front": (320, 150)}
+
+    def shot(who: Portrait, where: str, pose: tuple[float, float, float]) -> Tensor:
+        return who.render(pose, *SIZE, 1.3, places[where])
+
+    poses = list(turning(30))
+    frames = [
+        beside(shot(portrait, "left", p), shot(other, "right", q))
+        for p, q in zip(poses[:18], poses[2:20], strict=True)
+    ]
+    for p, q in zip(poses[:9], poses[12:21], strict=True):
+        if after == "they swap places":
+            picture = beside(shot(other, "left", p), shot(portrait, "right", q))
+        else:
+            picture = shot(other, "left" if after == "only the other" else "front", p)
+        frames.append(picture * light)
+    collector, _ = collect(frames, least_sharpness=0.0, most_covered=1.0)
+    found = collector.finish()
+    assert found is not None
+    blue = [
+        float((v.crop[..., 2].float() - v.crop[..., 0].float()).mean()) > 0 for v in found.views
+    ]
+    assert len(set(blue)) == 1
+    assert len(blue) > 1
+
+
 def test_a_track_that_the_detector_denies_is_given_up(clip: list) -> None:
     looks = 0
 

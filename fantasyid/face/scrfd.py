@@ -1,0 +1,243 @@
+"""insightface's SCRFD detector without insightface: its ONNX file through onnxruntime.
+
+Nothing here downloads anything.
+Source: dependency facts, section 2.3 (inputs, outputs, decoding).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from .faces import ALTERNATIVES, DetectedFace, as_bytes, left_to_right, make_face
+from .insight import look_with_margin, where_to_get_a_pack
+
+NAME = "SCRFD"
+INPUT_SIDE_PX = 640
+_LEAST_SCORE, _MOST_OVERLAP = 0.5, 0.4
+_MEAN, _RANGE = 127.5, 128.0
+# Name parts of the files that are detectors, in the order in which they are tried.
+_LIKELY = ("scrfd", "det_", "detect")
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the outputs of a file are; they stand in groups: scores, boxes, points.
+
+    Attributes:
+        strides: Pixels between the cells of each output of a group.
+        anchors: Rows per cell.
+        points: Whether there is a group of five points.
+    """
+
+    strides: tuple[int, ...]
+    anchors: int
+    points: bool
+
+
+_THREE, _FIVE = (8, 16, 32), (8, 16, 32, 64, 128)
+LAYOUTS = {
+    6: Layout(_THREE, 2, False),
+    9: Layout(_THREE, 2, True),
+    10: Layout(_FIVE, 1, False),
+    15: Layout(_FIVE, 1, True),
+}
+
+
+@dataclass(frozen=True)
+class Found:
+    """Faces in pixels.
+
+    Attributes:
+        boxes: `(N, 4)`, x0 y0 x1 y1.
+        points: `(N, 5, 2)`, or None where the file gives none.
+        scores: `(N,)` in 0 to 1.
+    """
+
+    boxes: Array
+    points: Array | None
+    scores: Array
+
+
+def decode(outputs: Sequence[NDArray], height: int, width: int) -> Found:
+    """Faces from the network's outputs, the surest first, overlapping ones left out.
+
+    Args:
+        outputs: In the order of `LAYOUTS`; `(cells * anchors, 1 | 4 | 10)` each, row by row, or
+            the same with a leading axis of one. Distances are in strides from the cell's corner.
+        height: Of the network's input in pixels.
+        width: Of the network's input in pixels.
+
+    Raises:
+        ValueError: The number or the sizes of the outputs are not SCRFD's.
+    """
+    layout = LAYOUTS.get(len(outputs))
+    if layout is None:
+        raise ValueError(f"{len(outputs)} outputs, SCRFD has {', '.join(map(str, LAYOUTS))}")
+    count = len(layout.strides)
+    boxes, points, scores = [], [], []
+    for i, stride in enumerate(layout.strides):
+        rows, columns = height // stride, width // stride
+        cells = rows * columns * layout.anchors
+        widths = (1, 4, 10)[: len(outputs) // count]
+        parts = []
+        for output, wanted in zip(outputs[i::count], widths, strict=True):
+            if output.size != cells * wanted or output.shape[-1] != wanted:
+                raise ValueError(f"an output of shape {output.shape}, SCRFD's is {(cells, wanted)}")
+            parts.append(np.asarray(output, np.float64).reshape(cells, wanted))
+        sure = np.flatnonzero(parts[0][:, 0] >= _LEAST_SCORE)
+        cell = sure // layout.anchors
+        corner = np.stack([cell % columns, cell // columns], axis=1) * float(stride)
+        reach = parts[1][sure] * stride
+        boxes.append(np.concatenate([corner - reach[:, :2], corner + reach[:, 2:]], axis=1))
+        scores.append(parts[0][sure, 0])
+        if layout.points:
+            points.append(corner[:, None] + parts[2][sure].reshape(-1, 5, 2) * stride)
+    every, score = np.concatenate(boxes), np.concatenate(scores)
+    sides = every[:, 2:] - every[:, :2]
+    usable = np.flatnonzero(np.isfinite(every).all(1) & (sides > 0).all(1))
+    kept = usable[suppress(every[usable], score[usable])]
+    where = np.concatenate(points)[kept] if layout.points else None
+    return Found(every[kept], where, score[kept])
+
+
+def suppress(boxes: Array, scores: Array, most_overlap: float = _MOST_OVERLAP) -> NDArray[np.intp]:
+    """Which boxes `(N, 4)` stay, the surest first: none overlaps a surer one that stays by more.
+
+    Overlap is intersection over union of whole pixels, ends included, as in insightface.
+    """
+    order = np.argsort(-scores, kind="stable")
+    areas = (boxes[:, 2:] - boxes[:, :2] + 1).prod(1)
+    kept = []
+    while len(order):
+        first, rest = order[0], order[1:]
+        kept.append(first)
+        low = np.maximum(boxes[first, :2], boxes[rest, :2])
+        high = np.minimum(boxes[first, 2:], boxes[rest, 2:])
+        common = np.clip(high - low + 1, 0, None).prod(1)
+        overlap = common / (areas[first] + areas[rest] - common)
+        order = rest[overlap <= most_overlap]
+    return np.array(kept, np.intp)
+
+
+def open_scrfd(folders: Sequence[Path]) -> Callable[[Tensor], list[DetectedFace]]:
+    """The first SCRFD file of some folders, on the CPU, loaded once for many photos.
+
+    Args:
+        folders: insightface's; all their subfolders are looked through.
+
+    Returns:
+        A function from `(H, W, 3)` RGB in [0, 1] to faces from left to right.
+
+    Raises:
+        ImportError: onnxruntime is not installed.
+        FileNotFoundError: There is no ONNX file, or none is SCRFD; names what was looked at.
+    """
+    files = find_onnx_files(folders)
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ImportError(
+            f"the SCRFD detector needs onnxruntime (pip install onnxruntime). {ALTERNATIVES}"
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    refused = []
+    for path in files:
+        try:
+            session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+            return _Scrfd(session, path).detect
+        except ValueError as error:
+            refused.append(f"{path.name}: {error}")
+        except Exception as error:  # noqa: BLE001 (its own classes, for whatever is in a file)
+            refused.append(f"{path.name}: cannot be opened ({str(error).splitlines()[0][:120]})")
+    raise FileNotFoundError(
+        f"none of the *.onnx files in {', '.join(map(str, folders))} is an SCRFD face detector: "
+        f"{'; '.join(refused)}. {where_to_get_a_pack(folders[0])} {ALTERNATIVES}"
+    )
+
+
+def find_onnx_files(folders: Sequence[Path]) -> list[Path]:
+    """All ONNX files below some folders: likely detectors first, then small ones first.
+
+    Raises:
+        FileNotFoundError: There is none.
+    """
+    files = {path.resolve() for folder in folders for path in folder.rglob("*.onnx")}
+
+    def rank(path: Path) -> tuple[int, int, str]:
+        name = path.name.lower()
+        likely = next((i for i, part in enumerate(_LIKELY) if part in name), len(_LIKELY))
+        return likely, path.stat().st_size, str(path)
+
+    if not files:
+        raise FileNotFoundError(
+            f"no SCRFD file (*.onnx) in {', '.join(map(str, folders))}. "
+            f"{where_to_get_a_pack(folders[0] if folders else Path('insightface'))} {ALTERNATIVES}"
+        )
+    return sorted(files, key=rank)
+
+
+class _Scrfd:
+    """An open file.
+
+    Raises:
+        ValueError: It is another network; says which one by its inputs and outputs.
+    """
+
+    def __init__(self, session: Any, path: Path) -> None:
+        inputs, outputs = session.get_inputs(), session.get_outputs()
+        shape = list(inputs[0].shape) if inputs else []
+        sides = [side if isinstance(side, int) else INPUT_SIDE_PX for side in shape[2:]]
+        square = len(shape) == 4 and shape[1] == 3 and all(s % 32 == 0 for s in sides)
+        if len(inputs) != 1 or not square or len(outputs) not in LAYOUTS:
+            raise ValueError(
+                f"takes {[i.shape for i in inputs]} and gives {len(outputs)} outputs, SCRFD takes "
+                "one picture and gives 6, 9, 10 or 15"
+            )
+        self._session, self._input = session, inputs[0].name
+        self._height, self._width = sides
+        self._words = f"{NAME} {path.name}"
+        self._run(np.zeros((64, 64, 3), np.uint8))
+
+    def detect(self, photo: Tensor) -> list[DetectedFace]:
+        """Faces of `(H, W, 3)` RGB in [0, 1]."""
+        found, margin = look_with_margin(self._run, as_bytes(photo), lambda f: len(f.boxes))
+        points = found.points
+        return left_to_right(
+            [
+                make_face(
+                    box - margin,
+                    None if points is None else points[i] - margin,
+                    float(found.scores[i]),
+                    self._words,
+                )
+                for i, box in enumerate(found.boxes)
+            ]
+        )
+
+    def _run(self, pixels: NDArray[np.uint8]) -> Found:
+        """Faces of `(H, W, 3)` bytes: the picture lies top left in the input, as large as fits."""
+        height, width = pixels.shape[:2]
+        scale = min(self._height / height, self._width / width)
+        size = [max(1, round(height * scale)), max(1, round(width * scale))]
+        planes = torch.from_numpy(pixels).permute(2, 0, 1)[None].float()
+        small = interpolate(planes, size, mode="bilinear", antialias=True).round()
+        whole = torch.zeros(1, 3, self._height, self._width)
+        whole[..., : size[0], : size[1]] = small
+        values = ((whole - _MEAN) / _RANGE).numpy()
+        found = decode(self._session.run(None, {self._input: values}), self._height, self._width)
+        points = None if found.points is None else found.points / scale
+        return Found(found.boxes / scale, points, found.scores)
