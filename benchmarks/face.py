@@ -2,34 +2,82 @@
 
     python benchmarks/face.py [--comfyui DIR] [--frames N]
 
-The clip is an MP4 of 720p in which a face turns, decoded, tracked and sorted by the node's own code
-with the lightest detector.
+Batches: crop, face tokens and vertices of 16 photos at once against one by one; more than 1 means
+that the batch wins. Cache: whole prompts through the host's own executor; the first one with a new
+photo, when all models are loaded, against the same with another node behind the identity. Head
+pictures: the built-in rasteriser against PyTorch3D's, where that is installed. The clip is an MP4
+of 720p in which a face turns, decoded, tracked and sorted by the node's own code with the lightest
+detector.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 BATCH = 16
+ROUNDS = 4
+VIEW_SIZE = 512
+# Photo to identity; a node of the host's stands for whatever comes behind.
+IDENTITY_GRAPH = {
+    "photo": ("LoadImage", {"image": "first.png"}),
+    "adapter": (
+        "FantasyIDAdapterLoader",
+        {"adapter": "tiny-fantasyid", "mesh_transforms": "tiny_transform.pkl"},
+    ),
+    "encoder": (
+        "FantasyIDFaceEncoderLoader",
+        {"face_encoder": "tiny_EVA02_CLIP_L_336_psz14_s6B.pt"},
+    ),
+    "deca": (
+        "FantasyIDDecaLoader",
+        {"deca": "tiny_deca_model.tar", "flame": "tiny_generic_model.pkl"},
+    ),
+    "align": (
+        "FantasyIDAlignFace",
+        {
+            "image": ["photo", 0],
+            "detector": "cascade",
+            "choose": "nearest centre",
+            "index": 0,
+            "no_face": "stop",
+        },
+    ),
+    "vertices": (
+        "FantasyIDFaceVertices",
+        {"deca": ["deca", 0], "face": ["align", 0], "mode": "as released"},
+    ),
+    "tokens": (
+        "FantasyIDFaceTokens",
+        {"face_encoder": ["encoder", 0], "adapter": ["adapter", 0], "face": ["align", 0]},
+    ),
+    "fuse": (
+        "FantasyIDFuse",
+        {"adapter": ["adapter", 0], "face_tokens": ["tokens", 0], "geometry": ["vertices", 0]},
+    ),
+}
 
 
-def start_host(comfyui: Path) -> None:
-    """Put the host's modules within reach, on the CPU."""
+def start_host(comfyui: Path, base: Path) -> None:
+    """Put the host's modules within reach, on the CPU, with its folders in `base`."""
     sys.path[:0] = [str(comfyui), str(ROOT), str(ROOT / "tests" / "face")]
     sys.argv = sys.argv[:1]
     import comfy.cli_args
 
+    (base / "input").mkdir()
     comfy.cli_args.args.cpu = True
-    comfy.cli_args.args.base_directory = tempfile.mkdtemp()
+    comfy.cli_args.args.base_directory = str(base)
 
 
 def seconds(work: Callable[[], Any], runs: int = 5) -> float:
@@ -76,23 +124,138 @@ def measure_clip(frames: int, folder: Path) -> None:
     print(f"  of which decoding and shrinking takes {decoding / whole:.0%}")
 
 
-def measure_tokens(folder: Path) -> None:
-    """A batch of crops against one by one, and the memory-bounding chunks against one chunk."""
-    import torch
+def one_by_one(stage: Callable[[Any], Any], inputs: Any) -> list[Any]:
+    """A stage for each of a batch `(B, ...)`."""
+    return [stage(one[None]) for one in inputs]
 
-    from fantasyid.host import stages, weights
+
+def measure_batches(models: Path) -> None:
+    """A batch against one by one, stage by stage."""
+    import torch
+    from skimage import data
+
+    from fantasyid.face.align import FaceChoice
+    from fantasyid.face.sources import FaceSources
+    from fantasyid.host import images, stages, weights
     from fantasyid.tiny.models import write_tiny_models
 
-    tiny = write_tiny_models(folder / "models")
+    tiny = write_tiny_models(models)
     encoder = weights.load_face_encoder(tiny.eva_clip)
     adapter = weights.load_adapter(tiny.model, tiny.transforms)
-    crops = torch.rand(BATCH, 512, 512, 3, generator=torch.Generator().manual_seed(0))
+    deca = weights.load_deca(tiny.deca, tiny.flame)
+    photo = torch.from_numpy(data.astronaut()[:256, 100:356]).float() / 255
+    photos = photo.repeat(BATCH, 1, 1, 1)
+    given, choice = FaceSources("", None, None, "cascade", ()), FaceChoice("largest")
+    crops = images.align_images(photos, given, choice, "stop").crops
+    crops = crops + 0.05 * torch.rand(crops.shape, generator=torch.Generator().manual_seed(0))
+    work: tuple[tuple[str, torch.Tensor, Callable[[torch.Tensor], Any]], ...] = (
+        ("crop", photos, lambda p: images.align_images(p, given, choice, "stop")),
+        ("face tokens", crops, lambda c: stages.compute_face_tokens(encoder, adapter, c)),
+        ("vertices", crops, lambda c: stages.compute_vertices(deca, c, stages.AS_RELEASED)),
+    )
+    print(
+        f"{BATCH} photos at once, {stages.CROPS_AT_ONCE} at a time in the networks (target: >= 1)"
+    )
+    whole = singly = 0.0
     with torch.inference_mode():
-        batch = seconds(lambda: stages.compute_face_tokens(encoder, adapter, crops))
-        singly = seconds(
-            lambda: [stages.compute_face_tokens(encoder, adapter, c[None]) for c in crops]
+        for name, inputs, stage in work:
+            # In turns, so that other work on this machine slows both.
+            rounds = [
+                (seconds(partial(stage, inputs), 1), seconds(partial(one_by_one, stage, inputs), 1))
+                for _ in range(ROUNDS)
+            ]
+            batch, alone = (min(times) for times in zip(*rounds, strict=True))
+            whole, singly = whole + batch, singly + alone
+            print(f"  {name}: one by one takes {alone / batch:.2f} times the batch ({batch:.2f} s)")
+    print(f"  together: {singly / whole:.2f} times")
+
+
+def open_executor() -> Callable[[dict[str, Any]], float]:
+    """The host's executor with our nodes; the result runs a prompt and returns its seconds."""
+    import execution
+    import server
+
+    import nodes
+
+    loop = asyncio.new_event_loop()
+
+    async def load() -> None:
+        server.PromptServer(loop)
+        await nodes.init_extra_nodes(init_custom_nodes=False, init_api_nodes=False)
+        if not await nodes.load_custom_node(str(ROOT), module_parent="custom_nodes"):
+            raise RuntimeError("ComfyUI cannot load this extension: see its log above")
+
+    loop.run_until_complete(load())
+    listener = SimpleNamespace(
+        client_id="face", last_node_id=None, last_prompt_id=None, sockets_metadata={}
+    )
+    listener.send_sync = lambda *_message: None
+    cache = {"lru": 0, "ram": 0.0, "ram_inactive": 0.0}
+    kind = execution.CacheType.CLASSIC
+    executor = execution.PromptExecutor(listener, cache_type=kind, cache_args=cache)
+
+    def run(prompt: dict[str, Any]) -> float:
+        start = time.perf_counter()
+        valid, error, outputs, problems = loop.run_until_complete(
+            execution.validate_prompt("face", prompt, None)
         )
-    print(f"face tokens of {BATCH} crops: one by one takes {singly / batch:.2f} times the batch")
+        if not valid:
+            raise RuntimeError(f"ComfyUI refuses the prompt: {error} {problems}")
+        executor.execute(prompt, "face", {"client_id": "face"}, outputs)
+        if not executor.success:
+            raise RuntimeError(f"the prompt failed: {executor.status_messages}")
+        return time.perf_counter() - start
+
+    return run
+
+
+def identity_prompt(photo: str, behind: str) -> dict[str, Any]:
+    """A prompt in API format that ends in a node named `behind`."""
+    graph = IDENTITY_GRAPH | {behind: ("PreviewAny", {"source": ["fuse", 0]})}
+    prompt = {
+        k: {"class_type": kind, "inputs": dict(inputs)} for k, (kind, inputs) in graph.items()
+    }
+    prompt["photo"]["inputs"]["image"] = photo
+    return prompt
+
+
+def measure_cache(folder: Path) -> None:
+    """The second use of an identity against the first, validation of the prompt included."""
+    from PIL import Image, ImageOps
+    from skimage import data
+
+    photo = Image.fromarray(data.astronaut())
+    photo.save(folder / "input" / "first.png")
+    ImageOps.mirror(photo).save(folder / "input" / "second.png")
+    run = open_executor()
+    run(identity_prompt("first.png", "a"))  # loads the models
+    first = run(identity_prompt("second.png", "a"))
+    again = min(run(identity_prompt("second.png", behind)) for behind in ("b", "c", "d"))
+    print(
+        f"an identity: the first use takes {first / again:.0f} times the second "
+        f"({first:.2f} s, {again * 1000:.1f} ms; target: >= 100)"
+    )
+
+
+def measure_rasterizer() -> None:
+    """The pictures of a head by the built-in rasteriser and by PyTorch3D, on the CPU."""
+    import torch
+
+    from fantasyid.mesh.backends import choose_rasterizer
+    from fantasyid.mesh.render import rasterize, render_views
+    from fantasyid.tiny.head import build_head
+
+    head = build_head()
+    vertices, triangles = torch.from_numpy(head.vertices).float(), torch.from_numpy(head.triangles)
+    ours = seconds(lambda: render_views(vertices, triangles, VIEW_SIZE, rasterize), runs=3)
+    print(f"three views of a head at {VIEW_SIZE} px: {ours:.2f} s with the built-in rasteriser")
+    try:
+        other = choose_rasterizer("pytorch3d", "cpu")
+    except ImportError as error:
+        print(f"  not compared with PyTorch3D: {error}")
+        return
+    theirs = seconds(lambda: render_views(vertices, triangles, VIEW_SIZE, other), runs=1)
+    print(f"  PyTorch3D takes {theirs / ours:.1f} times as long")
 
 
 def main() -> None:
@@ -102,13 +265,16 @@ def main() -> None:
     parser.add_argument("--comfyui", type=Path, default=Path(default))
     parser.add_argument("--frames", type=int, default=150)
     arguments = parser.parse_args()
-    start_host(arguments.comfyui)
-    import torch
-
-    print(f"{torch.get_num_threads()} threads")
     with tempfile.TemporaryDirectory() as folder:
-        measure_tokens(Path(folder))
-        measure_clip(arguments.frames, Path(folder))
+        base = Path(folder)
+        start_host(arguments.comfyui, base)
+        import torch
+
+        print(f"{torch.get_num_threads()} threads")
+        measure_batches(base / "models")
+        measure_cache(base)
+        measure_rasterizer()
+        measure_clip(arguments.frames, base)
 
 
 if __name__ == "__main__":

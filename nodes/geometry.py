@@ -58,7 +58,7 @@ class FantasyIDFaceVertices(io.ComfyNode):
                     "face",
                     types=[types.Face, io.Image],
                     tooltip="The aligned face (its whole photo is read, as released), or an image "
-                    "to read directly.",
+                    "to read directly; several images give the head of each, for Average Geometry.",
                 ),
                 io.Combo.Input(
                     "mode",

@@ -143,9 +143,9 @@ class FantasyIDAverageGeometry(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         template = io.Autogrow.TemplatePrefix(
-            types.Geometry.Input("geometry", tooltip="A head of the same person."),
+            types.Geometry.Input("geometry", tooltip="One or several heads of the same person."),
             prefix="geometry",
-            min=2,
+            min=1,
             max=16,
         )
         return io.Schema(
@@ -162,15 +162,16 @@ class FantasyIDAverageGeometry(io.ComfyNode):
                     "method",
                     options=list(head_edits.METHODS),
                     tooltip="mean: all count alike. median: one bad photo does little harm, from "
-                    "three on. weighted: by the numbers below. by frontality: photos that look "
-                    "into the camera count more (heads read as released; neutral ones all look "
-                    "ahead).",
+                    "three on. weighted: by frontality times sharpness of each photo, or by the "
+                    "numbers below. by frontality: photos that look into the camera count more "
+                    "(heads read as released; neutral ones all look ahead).",
                 ),
                 io.String.Input(
                     "weights",
                     default="",
                     optional=True,
-                    tooltip='With the method weighted only: one number per head, "2, 1, 0.5".',
+                    tooltip='With the method weighted only: one number per head, "2, 1, 0.5". '
+                    "Empty: measured. The report shows each head's weight.",
                 ),
                 types.Deca.Input(
                     "deca",

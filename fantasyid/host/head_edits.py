@@ -9,8 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..face.quality import SOFT
 from ..identity import FaceGeometry
-from ..mesh.average import METHODS, average, average_vertices, frontality, parse_weights
+from ..mesh.average import (
+    METHODS,
+    average,
+    average_vertices,
+    clearness,
+    frontality,
+    parse_weights,
+    shares,
+)
 from ..mesh.compare import compare_heads
 from ..mesh.edit import (
     SIDES,
@@ -66,8 +75,8 @@ def edit_geometry(
         return geometry, _blank(size), f"There is no head to edit: {geometry.empty_reason}."
     if edit.blend and second is not None and second.empty_reason:
         raise ValueError(f"blend: the second head is empty: {second.empty_reason}")
-    before = geometry.vertices[0].cpu()
-    other = None if second is None or second.empty_reason else second.vertices[0]
+    before = geometry.head
+    other = None if second is None or second.empty_reason else second.head
     after = edit_vertices(before, edit, other, None if deca is None else _shape_model(deca))
     coarse = None if adapter is None else adapter.tables.coarse_index
     report = describe(measure(before, after, coarse))
@@ -127,9 +136,10 @@ def average_geometry(
     other, in the pose of the first.
 
     Args:
-        geometries: The readings; empty ones are left out.
+        geometries: The readings, of one or several heads each; empty ones are left out.
         method: One of `METHODS`.
-        weights: One number per connected reading, for "weighted".
+        weights: For "weighted": one number per head, empty ones included; "" weighs by frontality
+            times sharpness.
         deca: `weights.Deca`, or None.
 
     Returns:
@@ -140,33 +150,87 @@ def average_geometry(
     """
     if not geometries:
         raise ValueError("connect at least one head")
-    there = [number for number, g in enumerate(geometries) if not g.empty_reason]
-    if not there:
-        reason = geometries[0].empty_reason
+    given = [head for geometry in geometries for head in _single_heads(geometry)]
+    numbers = [number for number, head in enumerate(given) if not head.empty_reason]
+    if not numbers:
+        reason = given[0].empty_reason
         return FaceGeometry.empty(reason), f"There is no head to average: {reason}."
-    heads = [geometries[number] for number in there]
-    share = None
-    if method == "weighted":
-        share = parse_weights(weights, len(geometries))[there]
-        if not share.sum() > 0:
-            raise ValueError("weights: every head that is there has the weight 0")
-        share = share / share.sum()
-    elif method == "by frontality":
-        share = frontality([head.vertices[0] for head in heads])
+    heads = [given[number] for number in numbers]
+    if method == "weighted" and weights.strip():
+        share, words = _typed_shares(weights, len(given), numbers)
+    else:
+        share, words = _measured_shares(heads, numbers, method)
     betas = _stacked_betas(heads)
     if betas is not None and deca is not None:
         made = _from_betas(average(betas, method, share), deca)
         how = "FLAME shape components, neutral pose"
     else:
-        vertices = average_vertices([head.vertices[0].cpu() for head in heads], method, share)
+        vertices = average_vertices([head.head for head in heads], method, share)
         made = FaceGeometry(vertices[None], _any_triangles(heads, deca), None, "")
         how = "vertices, in the pose of the first head"
-    report = f"{method} of {len(heads)} heads ({how}). {_spread(heads, made)}"
-    if share is not None:
-        report += f" Weights: {', '.join(f'{w:.2f}' for w in share.tolist())}."
-    if len(there) < len(geometries):
-        report += f" {len(geometries) - len(there)} empty left out."
+    report = f"{method} of {len(heads)} heads ({how}). {_spread(heads, made)}{words}"
+    if len(numbers) < len(given):
+        report += f" {len(given) - len(numbers)} empty left out."
     return replace(made, source=f"{method} of {len(heads)} heads, {how}"), report
+
+
+def _single_heads(geometry: FaceGeometry) -> list[FaceGeometry]:
+    """The heads of a geometry, each on its own; an empty one stays as it is."""
+    count = geometry.vertices.shape[0]
+    if count < 2:
+        return [geometry]
+    return [
+        replace(
+            geometry,
+            vertices=geometry.vertices[i : i + 1],
+            betas=None if geometry.betas is None else geometry.betas[i : i + 1],
+            sharpness=geometry.sharpness[i : i + 1],
+        )
+        for i in range(count)
+    ]
+
+
+def _typed_shares(text: str, count: int, numbers: Sequence[int]) -> tuple[Tensor, str]:
+    """The weights that somebody typed, of the heads that are there, and words."""
+    share = parse_weights(text, count)[list(numbers)]
+    if not share.sum() > 0:
+        raise ValueError("weights: every head that is there has the weight 0")
+    share = shares(share)
+    return share, _weight_words(share, numbers, [""] * len(share))
+
+
+def _measured_shares(
+    heads: Sequence[FaceGeometry], numbers: Sequence[int], method: str
+) -> tuple[Tensor | None, str]:
+    """The weights that the heads themselves give, and words; None where a method has none."""
+    if method not in ("weighted", "by frontality"):
+        return None, ""
+    ahead = frontality([head.head for head in heads])
+    looks = [f"frontality {score:.2f}" for score in ahead.tolist()]
+    unknown = [
+        number + 1 for number, head in zip(numbers, heads, strict=True) if not head.sharpness
+    ]
+    if method == "by frontality" or unknown:
+        share = shares(ahead)
+        words = _weight_words(share, numbers, looks)
+        if method == "weighted":
+            words += (
+                f" The sharpness of head {', '.join(map(str, unknown))} is not known (it is "
+                "measured on aligned crops), so frontality alone counts."
+            )
+        return share, words
+    sharp = [head.sharpness[0] for head in heads]
+    share = shares(ahead, clearness(sharp, SOFT))
+    told = [f"{look}, sharpness {value:.3f}" for look, value in zip(looks, sharp, strict=True)]
+    return share, _weight_words(share, numbers, told)
+
+
+def _weight_words(share: Tensor, numbers: Sequence[int], reasons: Sequence[str]) -> str:
+    each = [
+        f"head {number + 1} {weight:.2f}" + (f" ({reason})" if reason else "")
+        for number, weight, reason in zip(numbers, share.tolist(), reasons, strict=True)
+    ]
+    return f" Weights: {'; '.join(each)}."
 
 
 def _stacked_betas(heads: Sequence[FaceGeometry]) -> Tensor | None:
@@ -196,8 +260,8 @@ def _spread(heads: Sequence[FaceGeometry], made: FaceGeometry) -> str:
     target = made.vertices[0].double()
     distances = []
     for head in heads:
-        turn, shift = rigid_fit(head.vertices[0][SKIN], target[SKIN])
-        laid = head.vertices[0].cpu().double() @ turn.T + shift
+        turn, shift = rigid_fit(head.head[SKIN], target[SKIN])
+        laid = head.head.double() @ turn.T + shift
         distances.append(float(torch.linalg.vector_norm(laid - target, dim=1).mean()) * 1000)
     words = ", ".join(f"{distance:.2f}" for distance in distances)
     return f"Mean distance of each from the result: {words} mm."

@@ -70,7 +70,7 @@ def _require_mesh(geometry: FaceGeometry) -> tuple[Tensor, Tensor]:
             f"{geometry.source} has points but no triangles: connect the adapter to Load "
             "FantasyID Vertices, which knows how they join"
         )
-    return geometry.vertices[0].cpu(), geometry.triangles.cpu()
+    return geometry.head, geometry.triangles.cpu()
 
 
 def to_mesh(
@@ -101,7 +101,13 @@ def describe_geometry(geometry: FaceGeometry) -> str:
     """Where a head comes from, in a sentence."""
     if geometry.empty_reason:
         return f"NO HEAD: {geometry.empty_reason}."
-    return f"Head of {geometry.vertices.shape[1]} vertices: {geometry.source}."
+    heads, vertices = geometry.vertices.shape[:2]
+    if heads > 1:
+        return (
+            f"{heads} heads of {vertices} vertices: {geometry.source}. Average Geometry makes one "
+            "of them."
+        )
+    return f"Head of {vertices} vertices: {geometry.source}."
 
 
 def save_geometry(geometry: FaceGeometry, prefix: str, form: str) -> tuple[Path, Types.File3D]:
@@ -128,7 +134,7 @@ def save_geometry(geometry: FaceGeometry, prefix: str, form: str) -> tuple[Path,
     path = Path(folder) / f"{name}_{counter:05}_.{form}"
     write = {"ply": write_ply, "obj": write_obj, "glb": write_glb}[form]
     triangles: Any = None if geometry.triangles is None else geometry.triangles.cpu()
-    write(path, geometry.vertices[0].cpu(), triangles)
+    write(path, geometry.head, triangles)
     return path, Types.File3D(str(path), form)
 
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from .head_frame import SKIN, head_frame, rigid_fit
 
 METHODS = ("mean", "median", "weighted", "by frontality")
-# A head in full profile still counts a little.
-LEAST_FRONTALITY = 0.05
+# A head in full profile, or a blurred one, still counts a little.
+LEAST_SCORE = 0.05
 ROUNDS = 3
 
 
@@ -36,11 +36,30 @@ def parse_weights(text: str, count: int) -> Tensor:
     return torch.tensor(weights, dtype=torch.float64) / sum(weights)
 
 
-def frontality(vertices: Sequence[Tensor]) -> Tensor:
-    """Weights by how far each head looks ahead: the cosine of its angle, with sum 1."""
-    cosines = [math.cos(head_frame(head).angle_from_ahead_rad) for head in vertices]
-    weights = torch.tensor(cosines, dtype=torch.float64).clamp(min=LEAST_FRONTALITY)
-    return weights / weights.sum()
+def frontality(heads: Sequence[Tensor]) -> Tensor:
+    """How far each head looks ahead: the cosine of its angle, `(N,)` in [0.05, 1].
+
+    Args:
+        heads: `(5023, 3)` each.
+    """
+    cosines = [math.cos(head_frame(head).angle_from_ahead_rad) for head in heads]
+    return torch.tensor(cosines, dtype=torch.float64).clamp(min=LEAST_SCORE)
+
+
+def clearness(sharpness: Sequence[float], enough: float) -> Tensor:
+    """How far each photo is sharp enough, `(N,)` in [0.05, 1].
+
+    Args:
+        sharpness: One measure per photo, 0 or more.
+        enough: From here on all count alike: more is texture and noise, not better focus.
+    """
+    return (torch.tensor(sharpness, dtype=torch.float64) / enough).clamp(LEAST_SCORE, 1.0)
+
+
+def shares(*scores: Tensor) -> Tensor:
+    """Weights in proportion to the product of scores: `(N,)` each -> `(N,)` with sum 1."""
+    product = torch.stack(scores).prod(dim=0)
+    return product / product.sum()
 
 
 def average(values: Tensor, method: str, weights: Tensor | None = None) -> Tensor:

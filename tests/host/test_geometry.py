@@ -180,7 +180,7 @@ def test_betas_are_averaged_through_flame(host, deca, head, neutral):
     assert "FLAME shape components, neutral pose" in report
     first, report = average(host, [head, neutral], "weighted", weights="1, 0", deca=deca)
     torch.testing.assert_close(first.betas, head.betas)
-    assert "Weights: 1.00, 0.00" in report
+    assert "Weights: head 1 1.00; head 2 0.00" in report
     facing, _ = average(host, [head, neutral], "by frontality", deca=deca)
     assert facing.betas.shape == head.betas.shape
 

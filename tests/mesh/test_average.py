@@ -6,9 +6,18 @@ import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from mesh.stand_in_head import posed, stand_in
 
-from fantasyid.mesh.average import average, average_vertices, frontality, parse_weights
+from fantasyid.mesh.average import (
+    average,
+    average_vertices,
+    clearness,
+    frontality,
+    parse_weights,
+    shares,
+)
 from fantasyid.mesh.edit import HeadEdit, edit_vertices
 from fantasyid.mesh.rotations import rotation_matrix
 
@@ -61,7 +70,29 @@ def test_the_mean_lies_between_and_the_median_drops_the_odd_one():
 def test_heads_that_look_away_count_less():
     vertices = stand_in()[0]
     turns = [rotation_matrix(torch.tensor([0.0, math.radians(a), 0.0])) for a in (0, 40, 85)]
-    weights = frontality([vertices @ turn.T for turn in turns])
-    assert weights.sum() == pytest.approx(1.0)
-    assert weights[0] > weights[1] > weights[2] > 0
-    assert weights[1] / weights[0] == pytest.approx(math.cos(math.radians(40)), abs=0.02)
+    scores = frontality([vertices @ turn.T for turn in turns])
+    assert scores[0] > scores[1] > scores[2] > 0
+    assert scores[1] / scores[0] == pytest.approx(math.cos(math.radians(40)), abs=0.02)
+
+
+def test_blurred_photos_count_less_and_noise_does_not_count_more():
+    scores = clearness([0.0, 0.003, 0.006, 0.012, 0.24], enough=0.012)
+    assert scores.tolist() == pytest.approx([0.05, 0.25, 0.5, 1.0, 1.0])
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(data=st.data(), count=st.integers(1, 6))
+def test_shares_and_the_weighted_mean_by_a_plain_loop(data, count):
+    def scores():
+        numbers = st.lists(st.floats(0.05, 1.0), min_size=count, max_size=count)
+        return data.draw(numbers)
+
+    ahead, sharp, values = scores(), scores(), scores()
+    products = [a * s for a, s in zip(ahead, sharp, strict=True)]
+    expected = 0.0
+    for product, value in zip(products, values, strict=True):
+        expected += product * value / sum(products)
+    exact = [torch.tensor(numbers, dtype=torch.float64) for numbers in (ahead, sharp, values)]
+    weights = shares(exact[0], exact[1])
+    assert weights.tolist() == pytest.approx([p / sum(products) for p in products])
+    assert float(average(exact[2], "weighted", weights)) == pytest.approx(expected)

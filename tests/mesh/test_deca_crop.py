@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fantasyid.mesh.deca_crop import face_square
 
@@ -21,6 +23,22 @@ def test_it_is_a_quarter_larger_than_the_box_and_a_little_lower():
     assert centre[1] == pytest.approx(240, abs=1.01)
     assert centre[0] == pytest.approx(160 + 12, abs=1.01)
     assert (square[..., 2] == 1).all()
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(x=st.floats(100, 140), y=st.floats(100, 140), w=st.floats(20, 80), h=st.floats(20, 80))
+def test_it_lies_where_deca_puts_it(x, y, w, h):
+    """The published rule for a detector's box, corner by corner."""
+    left, top, right, bottom = x, y, x + w, y + h
+    old_size = (right - left + bottom - top) / 2
+    centre_x = right - (right - left) / 2
+    centre_y = bottom - (bottom - top) / 2 + old_size * 0.12
+    size = int(old_size * 1.25)
+    square = face_square(grid(400, 400), (left, top, right, bottom))
+    assert square.shape[1:3] == (size, size)
+    first = square[0, 0, 0] * 1000
+    assert float(first[1]) == pytest.approx(centre_x - size / 2, abs=0.51)
+    assert float(first[0]) == pytest.approx(centre_y - size / 2, abs=0.51)
 
 
 def test_beyond_the_photo_it_is_black():
