@@ -7,13 +7,85 @@ its reason on, so that the last node can say why no identity was applied.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 FLAME_VERTICES = 5023
 FACE_CROP_SIZE = 512
+NUM_FACE_TOKENS = 36  # of one reference
+NUM_VERTEX_TOKENS = 79
+THUMBNAIL_SIZE = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where an identity comes from; "" or empty where nobody knows.
+
+    Attributes:
+        detector: What found the face.
+        encoder_hash: `fingerprint.weights_fingerprint` of the face encoder.
+        adapter_hash: The same of the adapter.
+        source_hashes: `fingerprint.photo_hash` of each photo.
+        note: Licence, consent, whose face it is: free words.
+        created_with: What wrote the file, for an identity from a file.
+    """
+
+    detector: str = ""
+    encoder_hash: str = ""
+    adapter_hash: str = ""
+    source_hashes: tuple[str, ...] = ()
+    note: str = ""
+    created_with: str = ""
+
+    @staticmethod
+    def of_all(what: str, given: Sequence[Provenance]) -> Provenance:
+        """Where something comes from that was made of several: all that is known of each.
+
+        Args:
+            what: The several, for the error.
+            given: Where each comes from.
+
+        Raises:
+            ValueError: They were made with different encoders or adapters.
+        """
+        encoders = _different(p.encoder_hash for p in given)
+        adapters = _different(p.adapter_hash for p in given)
+        for part, hashes in (("face encoder", encoders), ("adapter", adapters)):
+            if len(hashes) > 1:
+                raise ValueError(
+                    f"{what} were made with different {part}s, "
+                    f"{' and '.join(h[:16] for h in hashes)}: make them anew with one {part}"
+                )
+        return Provenance(
+            detector=", ".join(_different(p.detector for p in given)),
+            encoder_hash="".join(encoders),
+            adapter_hash="".join(adapters),
+            source_hashes=tuple(_different(h for p in given for h in p.source_hashes)),
+            note="\n".join(_different(p.note for p in given)),
+        )
+
+
+def _different(words: Iterable[str]) -> list[str]:
+    """The words that are some, each once."""
+    return list(dict.fromkeys(word for word in words if word))
+
+
+def make_thumbnail(image: Tensor) -> Tensor:
+    """The first picture, small, in the steps of 8 bits that a file keeps.
+
+    Args:
+        image: `(B, H, W, 3)` RGB in [0, 1], B > 0.
+
+    Returns:
+        `(1, 128, 128, 3)`.
+    """
+    size = (THUMBNAIL_SIZE, THUMBNAIL_SIZE)
+    small = interpolate(image[:1].cpu().float().permute(0, 3, 1, 2), size, mode="area")
+    return (small.permute(0, 2, 3, 1).clamp(0.0, 1.0) * 255).round() / 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +118,16 @@ class FaceCrop:
 
 @dataclass(frozen=True, slots=True)
 class FaceGeometry:
-    """A head in FLAME topology.
+    """A head in FLAME topology, or the heads of several photos.
 
     Attributes:
-        vertices: `(1, 5023, 3)` in metres, y up, nose towards +z; `(0, 5023, 3)` when empty.
+        vertices: `(R, 5023, 3)` of R heads, one as a rule, in metres, y up, nose towards +z;
+            `(0, 5023, 3)` when empty.
         triangles: `(T, 3)` int64 vertex indexes, or None where the source has none.
-        betas: `(1, S)` FLAME shape components, or None where the source has none.
+        betas: `(R, S)` FLAME shape components, or None where the source has none.
         source: Words for people: which file or photo, which mode.
         empty_reason: Why there is no head; "" when there is one.
+        sharpness: `face.quality.sharpness` of the crop of each head; () where nobody measured it.
     """
 
     vertices: Tensor
@@ -61,6 +135,21 @@ class FaceGeometry:
     betas: Tensor | None
     source: str
     empty_reason: str = ""
+    sharpness: tuple[float, ...] = ()
+
+    @property
+    def head(self) -> Tensor:
+        """The vertices of the only head, `(5023, 3)` on the CPU.
+
+        Raises:
+            ValueError: There are several.
+        """
+        if self.vertices.shape[0] > 1:
+            raise ValueError(
+                f"the geometry is of {self.vertices.shape[0]} heads: put FantasyID Average "
+                "Geometry behind Face Vertices"
+            )
+        return self.vertices[0].cpu()
 
     @staticmethod
     def empty(reason: str) -> FaceGeometry:
@@ -78,10 +167,14 @@ class FaceTokens:
         tokens: `(R, 36, C)` of R references, one as a rule; `(1, R * 36, C)` when references were
             concatenated; `(0, 36, C)` when empty.
         empty_reason: Why there are none; "" when there are some.
+        thumbnail: `(1, 128, 128, 3)` RGB in [0, 1] of the first crop, or None.
+        provenance: Which photo, encoder and adapter.
     """
 
     tokens: Tensor
     empty_reason: str = ""
+    thumbnail: Tensor | None = None
+    provenance: Provenance = Provenance()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +186,17 @@ class Identity:
             when empty.
         vertex_tokens: `(1, 79, C)`; `(0, 79, C)` when empty.
         empty_reason: Why there is no identity; "" when there is one.
+        geometry: The head that the vertex tokens were made of, or None where nobody kept it.
+        thumbnail: `(1, 128, 128, 3)` RGB in [0, 1] of the face, or None.
+        provenance: Which photo, encoder and adapter.
     """
 
     face_tokens: Tensor
     vertex_tokens: Tensor
     empty_reason: str = ""
+    geometry: FaceGeometry | None = None
+    thumbnail: Tensor | None = None
+    provenance: Provenance = Provenance()
 
     @property
     def is_empty(self) -> bool:

@@ -11,13 +11,25 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..combine import CONCATENATED, combine_tokens, parse_weights
+from ..combine import CONCATENATED, WEIGHTED, combine_tokens, parse_weights
 from ..face.eva_clip import preprocess as preprocess_crop
-from ..identity import FaceCrop, FaceGeometry, FaceTokens, Identity
+from ..face.quality import sharpness
+from ..fingerprint import photo_hash, shown
+from ..identity import (
+    FACE_CROP_SIZE,
+    NUM_FACE_TOKENS,
+    NUM_VERTEX_TOKENS,
+    FaceCrop,
+    FaceGeometry,
+    FaceTokens,
+    Identity,
+    Provenance,
+    make_thumbnail,
+)
 from ..mesh.deca import preprocess as preprocess_photo
 from ..mesh.deca import split_code
 from ..mesh.deca_crop import face_square
-from .images import check_photos
+from .images import check_photos, drop_black
 from .weights import Adapter, Deca, FaceEncoder, load_to_device
 
 AS_RELEASED = "as released"
@@ -26,10 +38,9 @@ CUSTOM = "custom"
 GEOMETRY_MODES = (AS_RELEASED, NEUTRAL, CUSTOM)
 WHOLE_IMAGE, FACE_BOX = "whole image", "face box"
 PHOTO_REGIONS = (WHOLE_IMAGE, FACE_BOX)
-NUM_FACE_TOKENS = 36
-# Crops in the face encoder at a time: bounds the memory of a batch.
+GIVEN_IMAGE = "given image"
+# Crops in the face encoder, or photos in DECA, at a time: bounds the memory of a batch.
 CROPS_AT_ONCE = 4
-NUM_VERTEX_TOKENS = 79
 
 
 def as_crop(face: FaceCrop | Tensor) -> FaceCrop:
@@ -38,6 +49,7 @@ def as_crop(face: FaceCrop | Tensor) -> FaceCrop:
     Raises:
         ValueError: The IMAGE holds no picture, or more than one.
     """
+    face = drop_black(face)
     if isinstance(face, FaceCrop):
         return face
     if face.shape[0] != 1:
@@ -46,7 +58,7 @@ def as_crop(face: FaceCrop | Tensor) -> FaceCrop:
             "Get Image from Batch"
         )
     image = face[..., :3]
-    return FaceCrop(image, image, "given image")
+    return FaceCrop(image, image, GIVEN_IMAGE)
 
 
 def compute_face_tokens(
@@ -67,6 +79,7 @@ def compute_face_tokens(
             f"the face encoder {encoder.source} is {width} wide, the adapter {adapter.source} "
             f"takes {expected}: they come from different releases (tiny and real parts mixed?)"
         )
+    face = drop_black(face)
     if isinstance(face, FaceCrop) and face.empty_reason:
         empty = torch.zeros(0, NUM_FACE_TOKENS, adapter.injection.context_dim)
         return FaceTokens(empty, face.empty_reason)
@@ -76,7 +89,15 @@ def compute_face_tokens(
     for chunk in crops.split(CROPS_AT_ONCE):
         pixels = preprocess_crop(chunk.to(device, torch.float32))
         parts.append(adapter.abstractor.model(encoder.patcher.model(pixels)).cpu())
-    return FaceTokens(torch.cat(parts))
+    return FaceTokens(torch.cat(parts), "", make_thumbnail(crops), _origin(encoder, adapter, face))
+
+
+def _origin(encoder: FaceEncoder, adapter: Adapter, face: FaceCrop | Tensor) -> Provenance:
+    """Where the tokens of a face, or of several crops, come from."""
+    photos = face.photo if isinstance(face, FaceCrop) else check_photos(face)
+    detector = face.detector if isinstance(face, FaceCrop) else GIVEN_IMAGE
+    hashes = dict.fromkeys(photo_hash(photo[None]) for photo in photos)
+    return Provenance(detector, encoder.fingerprint, adapter.fingerprint, tuple(hashes))
 
 
 def combine_face_tokens(given: Sequence[FaceTokens], mode: str, weights: str) -> FaceTokens:
@@ -85,21 +106,26 @@ def combine_face_tokens(given: Sequence[FaceTokens], mode: str, weights: str) ->
     Args:
         given: Each may hold several references.
         mode: One of `combine.MODES`.
-        weights: Numbers as text, one per reference, for "weighted".
+        weights: Numbers as text, one per reference, for "weighted"; not read otherwise.
 
     Raises:
-        ValueError: The tokens have different sizes, or the weights do not fit.
+        ValueError: The tokens have different sizes or come from different adapters, or the
+            weights do not fit.
     """
-    full = [f.tokens for f in given if not f.empty_reason]
+    full = [f for f in given if not f.empty_reason]
     if not full:
         return given[0]
-    sizes = {tuple(t.shape[1:]) for t in full}
+    sizes = {tuple(f.tokens.shape[1:]) for f in full}
     if len(sizes) > 1:
         raise ValueError(
             f"the face tokens have different sizes, {sorted(sizes)}: make them with one adapter, "
             "and combine before concatenating"
         )
-    return FaceTokens(combine_tokens(torch.cat(full), mode, parse_weights(weights)))
+    tokens = torch.cat([f.tokens for f in full])
+    origin = Provenance.of_all("the references", [f.provenance for f in full])
+    shares = parse_weights(weights) if mode == WEIGHTED else ()
+    combined = combine_tokens(tokens, mode, shares)
+    return FaceTokens(combined, "", full[0].thumbnail, origin)
 
 
 def describe_combination(given: Sequence[FaceTokens], combined: FaceTokens, mode: str) -> str:
@@ -157,6 +183,9 @@ def compute_vertices(
 ) -> FaceGeometry:
     """DECA vertex extraction: photo -> codes -> FLAME vertices `(1, 5023, 3)`.
 
+    An IMAGE of several photos gives the head of each, `(R, 5023, 3)`; a few photos are on the
+    device at a time.
+
     Args:
         deca: Encoder and FLAME layer.
         face: The aligned face (its photo is read), or an IMAGE.
@@ -171,22 +200,35 @@ def compute_vertices(
     Source: released-model facts, section 8; paper section 3.1 for the neutral head.
     """
     kept = KeptCodes.of_mode(mode, custom)
-    crop = as_crop(face)
-    if crop.empty_reason:
-        return FaceGeometry.empty(crop.empty_reason)
-    photo, region = _photo_region(crop, kept.region)
+    face = drop_black(face)
+    if isinstance(face, FaceCrop) and face.empty_reason:
+        return FaceGeometry.empty(face.empty_reason)
+    if not isinstance(face, FaceCrop):
+        images = check_photos(face)
+        face = FaceCrop(images, images, GIVEN_IMAGE)
+    photos, region = _photo_region(face, kept.region)
     device = load_to_device(deca.encoder, deca.flame)
-    code = split_code(deca.encoder.model(preprocess_photo(photo.to(device, torch.float32))))
+    small = torch.cat([preprocess_photo(photo[None].float()) for photo in photos])
+    read = [_read_heads(deca, chunk.to(device), kept) for chunk in small.split(CROPS_AT_ONCE)]
+    # An image of another size is no crop: where its face lies, nobody knows.
+    aligned = tuple(face.image.shape[1:3]) == (FACE_CROP_SIZE, FACE_CROP_SIZE)
+    return FaceGeometry(
+        torch.cat([vertices for vertices, _ in read]),
+        deca.flame.model.triangles.cpu(),
+        torch.cat([betas for _, betas in read]),
+        f"{deca.source}, {mode}: {_kept_words(kept)}; {region}",
+        sharpness=tuple(sharpness(crop) for crop in face.image) if aligned else (),
+    )
+
+
+def _read_heads(deca: Deca, photos: Tensor, kept: KeptCodes) -> tuple[Tensor, Tensor]:
+    """Vertices `(B, 5023, 3)` and shape components `(B, 100)` of photos `(B, 3, 224, 224)`."""
+    code = split_code(deca.encoder.model(photos))
     rotations = code.pose.new_tensor([kept.rotation] * 3 + [kept.jaw] * 3)
     vertices = deca.flame.model(
         code.shape, code.expression * float(kept.expression), code.pose * rotations
     )
-    return FaceGeometry(
-        vertices.cpu(),
-        deca.flame.model.triangles.cpu(),
-        code.shape.cpu(),
-        f"{deca.source}, {mode}: {_kept_words(kept)}; {region}",
-    )
+    return vertices.cpu(), code.shape.cpu()
 
 
 def _photo_region(crop: FaceCrop, region: str) -> tuple[Tensor, str]:
@@ -210,7 +252,7 @@ def fuse(adapter: Adapter, face_tokens: FaceTokens, geometry: FaceGeometry) -> I
     """Fusion transformer: face tokens and vertices -> identity of 36 + 79 tokens.
 
     Raises:
-        ValueError: The face tokens were made with an adapter of another width.
+        ValueError: The face tokens were made with another adapter, or there are several heads.
     """
     dim = adapter.injection.context_dim
     if face_tokens.tokens.shape[-1] != dim:
@@ -224,6 +266,12 @@ def fuse(adapter: Adapter, face_tokens: FaceTokens, geometry: FaceGeometry) -> I
             f"the face tokens are of {references} references: put FantasyID Combine References "
             "between Face Tokens and Fuse"
         )
+    made_with = face_tokens.provenance.adapter_hash
+    if made_with and adapter.fingerprint and made_with != adapter.fingerprint:
+        raise ValueError(
+            f"the face tokens were made with the adapter {shown(made_with)}, the adapter "
+            f"{adapter.source} is {shown(adapter.fingerprint)}: make them with this adapter"
+        )
     reason = face_tokens.empty_reason or geometry.empty_reason
     if reason:
         empty = torch.zeros(0, NUM_FACE_TOKENS, dim)
@@ -231,10 +279,16 @@ def fuse(adapter: Adapter, face_tokens: FaceTokens, geometry: FaceGeometry) -> I
     device = load_to_device(adapter.fusion)
     vertex_tokens = adapter.fusion.model(
         face_tokens.tokens.to(device, torch.float32),
-        geometry.vertices.to(device, torch.float32),
+        geometry.head[None].to(device, torch.float32),
         adapter.tables.to(device),
     )
-    return Identity(face_tokens.tokens, vertex_tokens.cpu())
+    return Identity(
+        face_tokens.tokens,
+        vertex_tokens.cpu(),
+        geometry=geometry,
+        thumbnail=face_tokens.thumbnail,
+        provenance=face_tokens.provenance,
+    )
 
 
 def describe_identity(identity: Identity) -> str:

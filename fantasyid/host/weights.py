@@ -20,9 +20,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ..adapter_file import adapter_parts
+from ..adapter_file import adapter_parts, injector_parts
 from ..checkpoint import ReleasedKeys, check_state_dict, shapes_of, sort_released_keys
 from ..face.eva_clip import EvaConfig, EvaVisionTransformer
+from ..fingerprint import weights_fingerprint
 from ..injection import InjectionConfig
 from ..lookalikes import describe_keys
 from ..mesh.deca import DecaConfig, DecaEncoder
@@ -45,16 +46,20 @@ class Adapter:
     Attributes:
         abstractor: Patcher of `FaceAbstractor`.
         fusion: Patcher of `VertexFusion`.
-        injectors: Patcher of `LayerInjectors`.
+        keys_values: Patcher of `LayerKeysValues`, needed once per identity.
+        injectors: Patcher of `LayerInjectors`, needed at every step.
         tables: Mesh tables of the vertex branch.
         source: The file or folder, for words.
+        fingerprint: `fingerprint.weights_fingerprint` of the live weights.
     """
 
     abstractor: Any
     fusion: Any
+    keys_values: Any
     injectors: Any
     tables: MeshTables
     source: str
+    fingerprint: str = ""
 
     @property
     def injection(self) -> InjectionConfig:
@@ -64,10 +69,11 @@ class Adapter:
 
 @dataclass(frozen=True, slots=True)
 class FaceEncoder:
-    """Patcher of the EVA02-CLIP tower, and where it came from."""
+    """Patcher of the EVA02-CLIP tower, where it came from, and which weights it has."""
 
     patcher: Any
     source: str
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +148,18 @@ def _adapter(
     parts = adapter_parts(keys, shapes_of(state_dict), source)
     tables = read_mesh_tables(transforms)
     patchers = [managed(p.build, _pick(state_dict, p.names), p.source) for p in parts]
-    return Adapter(*patchers, tables=tables, source=source)
+    patchers[-1].cached_patcher_init = (load_injectors, (source,))
+    live = [*keys.abstractor.values(), *keys.fusion.values(), *keys.injection.values()]
+    fingerprint = weights_fingerprint({name: state_dict[name] for name in live})
+    return Adapter(*patchers, tables=tables, source=source, fingerprint=fingerprint)
+
+
+def load_injectors(path: str, disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher:
+    """The injectors alone: how the host makes the copy for another GPU."""
+    del disable_dynamic  # a small model; the host's choice for it stands
+    state_dict, keys = _read_released(Path(path))
+    part = injector_parts(keys, shapes_of(state_dict), path)[-1]
+    return managed(part.build, _pick(state_dict, part.names), part.source)
 
 
 def load_adapter(path: Path, transforms: Path) -> Adapter:
@@ -201,9 +218,8 @@ def load_face_encoder(path: Path) -> FaceEncoder:
     """EVA02-CLIP, released or converted, as far as the face tokens need it."""
     weights = read_eva(path)
     config = _in_words(path, EvaConfig.from_shapes, shapes_of(weights))
-    return FaceEncoder(
-        managed(lambda **w: EvaVisionTransformer(config, **w), weights, str(path)), str(path)
-    )
+    patcher = managed(lambda **w: EvaVisionTransformer(config, **w), weights, str(path))
+    return FaceEncoder(patcher, str(path), weights_fingerprint(weights))
 
 
 def load_deca(deca: Path, flame: Path) -> Deca:
