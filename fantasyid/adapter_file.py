@@ -1,4 +1,4 @@
-"""The three live modules of an adapter: which weights each takes, and whether they fit."""
+"""The live modules of an adapter: which weights each takes, and whether they fit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 from .checkpoint import ReleasedKeys, Shapes, check_state_dict, shapes_of
 from .face.abstractor import AbstractorConfig, FaceAbstractor
 from .fusion import FusionConfig, VertexFusion
-from .injection import InjectionConfig, LayerInjectors
+from .injection import InjectionConfig, LayerInjectors, LayerKeysValues
 from .lookalikes import describe_keys
 
 
@@ -31,7 +31,7 @@ class AdapterPart:
 
 
 def adapter_parts(keys: ReleasedKeys, shapes: Shapes, source: str) -> tuple[AdapterPart, ...]:
-    """The abstractor, the fusion and the injectors of a checkpoint, names and shapes checked.
+    """Abstractor, fusion and both halves of the injectors, names and shapes checked.
 
     Args:
         keys: The checkpoint's keys by part.
@@ -46,28 +46,47 @@ def adapter_parts(keys: ReleasedKeys, shapes: Shapes, source: str) -> tuple[Adap
             f"{source} has no FantasyID adapter (face_abstractor, vertex_spiral_net, "
             f"vertex_reducer, layer_attention): {describe_keys(shapes)}"
         )
-    parts = []
-    for names, config_type, module_type in (
-        (keys.abstractor, AbstractorConfig, FaceAbstractor),
-        (keys.fusion, FusionConfig, VertexFusion),
-        (keys.injection, InjectionConfig, LayerInjectors),
-    ):
-        found = {ours: tuple(shapes[released]) for ours, released in names.items()}
-        words = f"{source} ({module_type.__name__})"
-        try:
-            config = config_type.from_shapes(found)
-        except (ValueError, KeyError) as error:
-            raise ValueError(f"{words}: {error}; {describe_keys(shapes)}") from error
+    return (
+        *_parts(keys.abstractor, AbstractorConfig, (FaceAbstractor,), shapes, source),
+        *_parts(keys.fusion, FusionConfig, (VertexFusion,), shapes, source),
+        *injector_parts(keys, shapes, source),
+    )
+
+
+def injector_parts(keys: ReleasedKeys, shapes: Shapes, source: str) -> list[AdapterPart]:
+    """The halves of the injectors: keys and values first, then what runs at every step."""
+    halves = (LayerKeysValues, LayerInjectors)
+    return _parts(keys.injection, InjectionConfig, halves, shapes, source)
+
+
+def _parts(
+    names: dict[str, str],
+    config_type: Any,
+    module_types: tuple[Any, ...],
+    shapes: Shapes,
+    source: str,
+) -> list[AdapterPart]:
+    """The modules that share the weights of one group, which they must use up."""
+    found = {ours: tuple(shapes[released]) for ours, released in names.items()}
+    words = f"{source} ({module_types[-1].__name__})"
+    try:
+        config = config_type.from_shapes(found)
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{words}: {error}; {describe_keys(shapes)}") from error
+    parts: list[AdapterPart] = []
+    wanted: Shapes = {}
+    for module_type in module_types:
         build = _builder(module_type, config)
-        expected = build(device="meta", dtype=None, operations=nn).state_dict()
+        expected = shapes_of(build(device="meta", dtype=None, operations=nn).state_dict())
         # In the file's own names, where it has them; a key that is missing has only ours.
-        wanted = {names.get(ours, ours): s for ours, s in shapes_of(expected).items()}
-        try:
-            check_state_dict(wanted, {key: shapes[key] for key in names.values()}, words)
-        except ValueError as error:
-            raise ValueError(f"{error} Otherwise {describe_keys(shapes)}") from error
-        parts.append(AdapterPart(names, build, words))
-    return tuple(parts)
+        wanted = {**wanted, **{names.get(ours, ours): s for ours, s in expected.items()}}
+        present = {ours: names[ours] for ours in expected if ours in names}
+        parts.append(AdapterPart(present, build, f"{source} ({module_type.__name__})"))
+    try:
+        check_state_dict(wanted, {key: shapes[key] for key in names.values()}, words)
+    except ValueError as error:
+        raise ValueError(f"{error} Otherwise {describe_keys(shapes)}") from error
+    return parts
 
 
 def _builder(module_type: Any, config: Any) -> Callable[..., nn.Module]:

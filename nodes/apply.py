@@ -6,7 +6,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..fantasyid.host import cogvideox, latents, messages
+from ..fantasyid.host import apply, latents, messages
+from ..fantasyid.steering import BRANCHES, PRESETS, LayerWeights, Steering, why_not_layers
 from . import types
 
 
@@ -39,6 +40,89 @@ class FantasyIDApply(io.ComfyNode):
                     tooltip="How strongly the identity is injected. Higher is more alike and "
                     "stiffer, lower follows the prompt more; 1 is the released model, 0 is off.",
                 ),
+                io.Float.Input(
+                    "looks",
+                    default=1.0,
+                    min=0.0,
+                    max=4.0,
+                    step=0.05,
+                    optional=True,
+                    tooltip="Share of the 36 face tokens (2D: skin, hair, expression of the "
+                    "photo). Higher is closer to the photo, lower frees the expression; 1 is "
+                    "released, 0 leaves the shape alone to work.",
+                ),
+                io.Float.Input(
+                    "shape",
+                    default=1.0,
+                    min=0.0,
+                    max=4.0,
+                    step=0.05,
+                    optional=True,
+                    tooltip="Share of the 79 vertex tokens (3D: depth of the head). Higher holds "
+                    "the head's form and pose more, lower frees it; 1 is released, 0 leaves the "
+                    "looks alone to work.",
+                ),
+                io.Float.Input(
+                    "start_percent",
+                    advanced=True,
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    optional=True,
+                    tooltip="Where in the schedule the injection begins. Higher lets the prompt "
+                    "lay out the scene first, at the cost of likeness; 0 is released, 0.1 to 0.2 "
+                    "a fair try.",
+                ),
+                io.Float.Input(
+                    "end_percent",
+                    advanced=True,
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    optional=True,
+                    tooltip="Where in the schedule the injection ends. Lower saves time and frees "
+                    "the late details, higher holds them to the face; 1 is released, 0.8 a fair "
+                    "try.",
+                ),
+                io.Combo.Input(
+                    "branches",
+                    advanced=True,
+                    options=list(BRANCHES),
+                    optional=True,
+                    tooltip="Both is released: the identity cancels out of cfg. With conditional "
+                    "only, a higher cfg strengthens the identity too; start with a lower cfg (3 "
+                    "to 4).",
+                ),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="Where the identity is injected, white is fully: an image-sized mask, "
+                    "or one per frame; it is resampled, soft edges stay soft. For two people, one "
+                    "Apply with a mask for each.",
+                ),
+                types.LayerWeights.Input(
+                    "layer_weights",
+                    optional=True,
+                    tooltip="From FantasyID Layer Weights: a factor per block. Without it all "
+                    "blocks get the strength, as released.",
+                ),
+                types.Curve.Input(
+                    "strength_curve",
+                    optional=True,
+                    extra_dict=types.SOCKET_ONLY,
+                    tooltip="From the Curve Editor node: a factor on strength from the first step "
+                    "(left) to the last (right). Without it the strength is constant.",
+                ),
+                io.Boolean.Input(
+                    "record",
+                    advanced=True,
+                    default=False,
+                    optional=True,
+                    tooltip="Measure at every step how much each block receives, for FantasyID "
+                    "Injection Report. On costs a little time; start with off.",
+                ),
             ],
             outputs=[io.Model.Output("model_out", display_name="model")],
             hidden=[io.Hidden.unique_id],
@@ -46,10 +130,76 @@ class FantasyIDApply(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model: Any, adapter: Any, identity: Any, strength: float) -> io.NodeOutput:
-        patched = cogvideox.apply_identity(model, adapter, identity, strength)
-        text = cogvideox.describe_application(model, adapter, identity, strength)
+    def execute(
+        cls,
+        model: Any,
+        adapter: Any,
+        identity: Any,
+        strength: float,
+        looks: float = 1.0,
+        shape: float = 1.0,
+        start_percent: float = 0.0,
+        end_percent: float = 1.0,
+        branches: str = BRANCHES[0],
+        mask: Any = None,
+        layer_weights: LayerWeights | None = None,
+        strength_curve: Any = None,
+        record: bool = False,
+    ) -> io.NodeOutput:
+        steering = Steering(
+            strength, start_percent, end_percent, apply.curve_of(strength_curve), looks, shape,
+            layer_weights, branches, mask,
+        )  # fmt: skip
+        patched = apply.apply_identity(model, adapter, identity, steering, record)
+        text = apply.describe_application(model, adapter, identity, steering)
         return io.NodeOutput(patched, ui=messages.on_node(text, cls.hidden.unique_id))
+
+
+class FantasyIDLayerWeights(io.ComfyNode):
+    """How much each block receives."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FantasyIDLayerWeights",
+            display_name="FantasyID Layer Weights",
+            category=f"{types.CATEGORY}/identity",
+            description="A factor on the injection of each block of the transformer, for FantasyID "
+            "Apply Identity.",
+            search_aliases=["block weights", "layer weights", "likeness or motion"],
+            inputs=[
+                io.Combo.Input(
+                    "preset",
+                    options=list(PRESETS),
+                    tooltip="A straight line from the first block to the last: likeness 1 to 1 "
+                    "(released), balanced 0.6 to 1, motion 0.2 to 0.8, custom 0. FantasyID "
+                    "Injection Report measures what each leaves with your weights.",
+                ),
+                io.String.Input(
+                    "layers",
+                    default="",
+                    tooltip='Layers with a weight of their own, like "0-20, 25:0.5"; a layer '
+                    "without a number gets 1. Higher follows the face more. They replace the "
+                    "preset's; empty changes none. The released model has layers 0 to 41.",
+                ),
+                types.Curve.Input(
+                    "depth_curve",
+                    optional=True,
+                    extra_dict=types.SOCKET_ONLY,
+                    tooltip="From the Curve Editor node: a further factor from the first block "
+                    "(left) to the last (right). Start without it.",
+                ),
+            ],
+            outputs=[types.LayerWeights.Output("layer_weights", display_name="layer_weights")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, layers: str) -> bool | str:
+        return why_not_layers(layers) or True
+
+    @classmethod
+    def execute(cls, preset: str, layers: str, depth_curve: Any = None) -> io.NodeOutput:
+        return io.NodeOutput(LayerWeights(preset, layers, apply.curve_of(depth_curve)))
 
 
 class FantasyIDFaceLatent(io.ComfyNode):
@@ -104,6 +254,14 @@ class FantasyIDFaceLatent(io.ComfyNode):
                     "at 8 frames per second); more needs Context Windows (Manual) on the model, "
                     "set as the help page says.",
                 ),
+                io.Image.Input(
+                    "start_image",
+                    optional=True,
+                    tooltip="A picture or a clip that the video starts from, in place of the face "
+                    "crop; the identity still comes through Apply. The more frames, the more of "
+                    "the video is given. The released training saw face crops only: start "
+                    "without it.",
+                ),
             ],
             outputs=[
                 io.Conditioning.Output("positive_out", display_name="positive"),
@@ -126,7 +284,8 @@ class FantasyIDFaceLatent(io.ComfyNode):
         width: int,
         height: int,
         length: int,
+        start_image: Any = None,
     ) -> io.NodeOutput:
         return io.NodeOutput(
-            *latents.face_latent(positive, negative, vae, face, width, height, length)
+            *latents.face_latent(positive, negative, vae, face, width, height, length, start_image)
         )

@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..fantasyid.host import guidance
 from ..fantasyid.host import sampler as host_sampler
 from . import types
 
@@ -121,24 +122,66 @@ class FantasyIDGuider(io.ComfyNode):
             node_id="FantasyIDGuider",
             display_name="FantasyID Guider",
             category=f"{types.CATEGORY}/sampling",
-            description="Prompt guidance as GUIDER, for SamplerCustomAdvanced: constant, or "
-            "growing over the run as CogVideoX offers.",
-            search_aliases=["cfg guider", "dynamic cfg", "cogvideox guidance"],
+            description="Guidance as GUIDER, for SamplerCustomAdvanced: towards the prompt, "
+            "constant or growing over the run, and towards the identity as an axis of its own.",
+            search_aliases=["cfg guider", "dynamic cfg", "identity guidance", "more likeness"],
             inputs=[
                 io.Model.Input("model", tooltip="The MODEL with the identity applied."),
                 io.Conditioning.Input("positive", tooltip="From FantasyID Face Latent."),
                 io.Conditioning.Input("negative", tooltip="From FantasyID Face Latent."),
                 _cfg_input(),
                 _dynamic_input(),
+                io.Float.Input(
+                    "identity_scale",
+                    default=0.0,
+                    min=0.0,
+                    max=20.0,
+                    step=0.1,
+                    optional=True,
+                    tooltip="Pulls away from the video that the same prompt gives without the "
+                    "identity. Higher is more alike and stiffer; 0 is released and free, anything "
+                    "else costs one more model call per step (half as long again). Start with 1.",
+                ),
+                io.Float.Input(
+                    "identity_start",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    optional=True,
+                    tooltip="Where in the schedule identity guidance begins. Higher saves time and "
+                    "leaves the layout to the prompt; start with 0.",
+                ),
+                io.Float.Input(
+                    "identity_end",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    optional=True,
+                    tooltip="Where in the schedule identity guidance ends. Lower saves time; 0.5 "
+                    "keeps most of the pull, for the early steps decide the face.",
+                ),
             ],
             outputs=[io.Guider.Output("guider", display_name="guider")],
         )
 
     @classmethod
     def execute(
-        cls, model: Any, positive: Any, negative: Any, cfg: float, dynamic_cfg: bool = False
+        cls,
+        model: Any,
+        positive: Any,
+        negative: Any,
+        cfg: float,
+        dynamic_cfg: bool = False,
+        identity_scale: float = 0.0,
+        identity_start: float = 0.0,
+        identity_end: float = 1.0,
     ) -> io.NodeOutput:
-        return io.NodeOutput(host_sampler.make_guider(model, positive, negative, cfg, dynamic_cfg))
+        identity = guidance.IdentityGuidance(identity_scale, identity_start, identity_end)
+        return io.NodeOutput(
+            guidance.make_guider(model, positive, negative, cfg, dynamic_cfg, identity)
+        )
 
 
 class FantasyIDSampler(io.ComfyNode):
@@ -191,5 +234,5 @@ class FantasyIDSampler(io.ComfyNode):
     ) -> io.NodeOutput:
         rule = host_sampler.ReleasedSampler(sampler)
         sigmas = host_sampler.trailing_sigmas(model, steps, denoise)
-        guider = host_sampler.make_guider(model, positive, negative, cfg, dynamic_cfg)
+        guider = guidance.make_guider(model, positive, negative, cfg, dynamic_cfg)
         return io.NodeOutput(host_sampler.run(guider, seed, rule, sigmas, latent_image))

@@ -9,6 +9,10 @@ Face = io.Custom("FANTASYID_FACE")
 Geometry = io.Custom("FANTASYID_GEOMETRY")
 FaceTokens = io.Custom("FANTASYID_FACE_TOKENS")
 Identity = io.Custom("FANTASYID_IDENTITY")
+LayerWeights = io.Custom("FANTASYID_LAYER_WEIGHTS")
+Curve = io.Custom("CURVE")  # the host's, from its Curve Editor
 FaceLandmarks = io.Custom("FACE_LANDMARKS")  # the host's MediaPipe nodes
 
 CATEGORY = "FantasyID"
+# An input of a type for which the frontend has a widget, shown as a socket alone.
+SOCKET_ONLY = {"forceInput": True}

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def build_model(ours, released: dict[str, Tensor], dtype=torch.float32) -> tuple[Any, Any]:
-    """MODEL and injectors of a state dict in released names, as our loader makes them.
+    """MODEL and adapter (injectors alone) of a state dict in released names, as our loader makes them.
 
     The host would compute bfloat16 weights in float32 on a CPU; here they compute in bfloat16,
     as on a GPU.
@@ -22,12 +22,15 @@ def build_model(ours, released: dict[str, Tensor], dtype=torch.float32) -> tuple
     model.model.manual_cast_dtype = None
     if not keys.injection:
         return model, None
-    injection = ours("fantasyid.injection")
-    state = {name: released[key] for name, key in keys.injection.items()}
-    config = injection.InjectionConfig.from_shapes(checkpoint.shapes_of(state))
-    injectors = injection.LayerInjectors(config)
-    injectors.load_state_dict(state)
-    return model, injectors.to(dtype)
+    parts = ours("fantasyid.adapter_file").injector_parts(
+        keys, checkpoint.shapes_of(released), "seeded"
+    )
+    patchers = []
+    for part in parts:
+        state = {name: released[key].to(dtype) for name, key in part.names.items()}
+        patchers.append(weights.managed(part.build, state, part.source))
+    none: Any = None
+    return model, weights.Adapter(none, none, *patchers, tables=none, source="seeded")
 
 
 def velocity(model, latents: Tensor, text: Tensor, extra_wrappers=(), timestep=801.0) -> Tensor:

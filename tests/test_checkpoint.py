@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from fantasyid.checkpoint import check_state_dict, sort_released_keys
 from fantasyid.face.abstractor import AbstractorConfig, FaceAbstractor
 from fantasyid.fusion import FusionConfig, VertexFusion
-from fantasyid.injection import InjectionConfig, LayerInjectors
+from fantasyid.injection import InjectionConfig, LayerInjectors, LayerKeysValues
 from fantasyid.lookalikes import describe_keys
 from fantasyid.weight_files import read_torch_file, sniff, transformer_folder, weight_files
 
@@ -54,19 +54,22 @@ def test_base_names_are_the_hosts():
 
 
 @pytest.mark.parametrize(
-    ("part", "config_type", "module_type"),
+    ("part", "config_type", "module_types"),
     [
-        ("abstractor", AbstractorConfig, FaceAbstractor),
-        ("fusion", FusionConfig, VertexFusion),
-        ("injection", InjectionConfig, LayerInjectors),
+        ("abstractor", AbstractorConfig, [FaceAbstractor]),
+        ("fusion", FusionConfig, [VertexFusion]),
+        ("injection", InjectionConfig, [LayerKeysValues, LayerInjectors]),
     ],
 )
-def test_modules_have_exactly_the_released_weights(groups, part, config_type, module_type):
+def test_modules_have_exactly_the_released_weights(groups, part, config_type, module_types):
     released = {k: tuple(s) for group in groups.values() for k, s in group.items()}
     names = getattr(sort_released_keys(released), part)
     shapes = {ours: released[key] for ours, key in names.items()}
-    module = module_type(config_type.from_shapes(shapes), device="meta")
-    check_state_dict({k: tuple(v.shape) for k, v in module.state_dict().items()}, shapes, part)
+    config, found = config_type.from_shapes(shapes), {}
+    for module_type in module_types:
+        module = module_type(config, device="meta")
+        found |= {k: tuple(v.shape) for k, v in module.state_dict().items()}
+    check_state_dict(found, shapes, part)
 
 
 def test_an_unknown_key_is_unknown():

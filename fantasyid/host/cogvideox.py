@@ -1,4 +1,4 @@
-"""The host's CogVideoX: what it gets wrong for this model, and where the identity enters.
+"""The host's CogVideoX: which MODEL fits, and what the host gets wrong for this one.
 
 Everything hangs on `APPLY_MODEL` wrappers of a cloned ModelPatcher. A wrapper changes the shared
 transformer only inside `try / finally` around one call, so that nothing is left on it, whatever
@@ -7,7 +7,7 @@ happens, and it stands outside whatever the host compiles or caches inside that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -16,16 +16,11 @@ import comfy.patcher_extension
 import torch
 from torch import Tensor, nn
 
-from ..identity import Identity
-from ..injection import LayerInjector, LayerInjectors, injected_blocks
 from ..rotary import rotary_table
 from ..sincos import sincos_table
 
 POSITIONS_KEY = "fantasyid_positions"
-IDENTITY_KEY = "fantasyid_identity"
 IN_CHANNELS = 32
-
-Rotary = Callable[..., tuple[Tensor, Tensor]]
 
 
 def require_cogvideox_i2v(model: Any) -> Any:
@@ -55,6 +50,12 @@ def require_cogvideox_i2v(model: Any) -> Any:
     return transformer
 
 
+def own_transformer(base: Any) -> Any:
+    """The transformer of a host's model itself, also while a compiled form stands in its place."""
+    transformer = base.diffusion_model
+    return getattr(transformer, "_orig_mod", transformer)
+
+
 @contextmanager
 def _attribute(module: nn.Module, name: str, value: Any) -> Iterator[None]:
     """Set a plain attribute of a module for the length of a `with` block."""
@@ -70,6 +71,21 @@ def _attribute(module: nn.Module, name: str, value: Any) -> Iterator[None]:
             vars(module).pop(name, None)
 
 
+class FixedRotary:
+    """Stands in for the transformer's own rotary method at one size.
+
+    One object per size lasts for the life of the MODEL, so a compiled transformer sees the same
+    callable at every step.
+    """
+
+    def __init__(self, table: tuple[Tensor, Tensor]) -> None:
+        self._table = table
+
+    def __call__(self, *_size: int, **_where: Any) -> tuple[Tensor, Tensor]:
+        """Cosines and sines `(t * h * w, head_dim)`; the arguments are the host's."""
+        return self._table
+
+
 class ReleasedPositions:
     """Positions as the released pipeline computes them, for every size.
 
@@ -79,12 +95,12 @@ class ReleasedPositions:
     """
 
     def __init__(self) -> None:
-        self._tables: dict[tuple, tuple[Tensor, Tensor]] = {}
+        self._rotary: dict[tuple, FixedRotary] = {}
 
     def __call__(self, executor: Any, *args: Any, **kwargs: Any) -> Tensor:
         """Run the wrapped call with corrected positions."""
-        transformer = executor.class_obj.diffusion_model
-        rotary = self._corrected(transformer._get_rotary_emb)
+        transformer = own_transformer(executor.class_obj)
+        rotary = self._corrected(transformer, args[0])
         with ExitStack() as stack:
             stack.enter_context(_attribute(transformer, "_get_rotary_emb", rotary))
             if needs_learned_positions(transformer):
@@ -98,19 +114,23 @@ class ReleasedPositions:
                 stack.callback(embed.register_forward_hook(add_learned_positions).remove)
             return executor(*args, **kwargs)
 
-    def _corrected(self, host_rotary: Rotary) -> Rotary:
-        def rotary(h: int, w: int, t: int, device: torch.device) -> tuple[Tensor, Tensor]:
-            key = (h, w, t, str(device))
-            if key not in self._tables:
-                host = host_rotary(h, w, t, device)
-                ours = tuple(x.to(host[0]) for x in rotary_table(t, h, w, host[0].shape[-1]))
-                right = all(
-                    torch.allclose(a, b, atol=1e-4) for a, b in zip(host, ours, strict=True)
-                )
-                self._tables[key] = host if right else (ours[0], ours[1])
-            return self._tables[key]
+    def _corrected(self, transformer: Any, x: Tensor) -> FixedRotary:
+        size = token_grid(transformer, x)
+        key = (*size, str(x.device))
+        if key not in self._rotary:
+            t, h, w = size
+            host = transformer._get_rotary_emb(h, w, t, device=x.device)
+            ours = tuple(part.to(host[0]) for part in rotary_table(t, h, w, host[0].shape[-1]))
+            right = all(torch.allclose(a, b, atol=1e-4) for a, b in zip(host, ours, strict=True))
+            self._rotary[key] = FixedRotary(host if right else (ours[0], ours[1]))
+        return self._rotary[key]
 
-        return rotary
+
+def token_grid(transformer: Any, x: Tensor) -> tuple[int, int, int]:
+    """Frames, rows and columns of video tokens for latents `(B, C, T, H, W)`, odd sides padded."""
+    frames, height, width = x.shape[-3:]
+    patch = transformer.patch_size
+    return frames, -(-height // patch), -(-width // patch)
 
 
 def needs_learned_positions(transformer: Any) -> bool:
@@ -184,95 +204,3 @@ def correct_positions(model: Any) -> Any:
         comfy.patcher_extension.WrappersMP.APPLY_MODEL, POSITIONS_KEY, ReleasedPositions()
     )
     return clone
-
-
-class IdentityInjection:
-    """Adds each injector's residual to the video hidden states after its block.
-
-    The forward hooks are made once, so that a compiled model sees the same callables at every
-    step. Keys and values are computed at the first step and dropped after the run.
-    """
-
-    def __init__(self, injectors: LayerInjectors, tokens: Tensor, strength: float) -> None:
-        self._tokens, self._strength = tokens, strength
-        self._keys_values: dict[tuple, tuple[Tensor, Tensor]] = {}
-        self._hooks = [self._hook(i, layer) for i, layer in enumerate(injectors.in_order())]
-
-    def __call__(self, executor: Any, *args: Any, **kwargs: Any) -> Tensor:
-        """Run the wrapped call with a hook on every injected block."""
-        blocks = executor.class_obj.diffusion_model.blocks
-        with ExitStack() as stack:
-            for hook, i in zip(
-                self._hooks, injected_blocks(len(blocks), len(self._hooks)), strict=True
-            ):
-                stack.callback(blocks[i].register_forward_hook(hook).remove)
-            return executor(*args, **kwargs)
-
-    def forget(self, _patcher: Any = None) -> None:
-        """Free the keys and values; called by the host when sampling ends."""
-        self._keys_values.clear()
-
-    def _hook(self, number: int, injector: LayerInjector) -> Callable[..., Any]:
-        def add_residual(_block: nn.Module, _inputs: Any, output: tuple[Tensor, Tensor]) -> Any:
-            hidden_states, encoder_hidden_states = output
-            key = (number, hidden_states.device, hidden_states.dtype)
-            if key not in self._keys_values:
-                self._keys_values[key] = injector.keys_values(self._tokens.to(hidden_states))
-            residual = injector(hidden_states, *self._keys_values[key])
-            return hidden_states + self._strength * residual, encoder_hidden_states
-
-        return add_residual
-
-
-def apply_identity(model: Any, adapter: Any, identity: Identity, strength: float) -> Any:
-    """A clone of a MODEL that injects an identity into every block.
-
-    Args:
-        model: MODEL of a CogVideoX-5B-I2V; positions are corrected where they are not yet.
-        adapter: `weights.Adapter`.
-        identity: From the fusion stage, one person.
-        strength: Factor on every residual; 1 is the released model, 0 adds nothing.
-
-    Raises:
-        ValueError: The MODEL is something else, or model, adapter and identity have different
-            widths (all of them named).
-    """
-    transformer = require_cogvideox_i2v(model)
-    config = adapter.injection
-    if transformer.dim != config.dim:
-        raise ValueError(
-            f"the model is {transformer.dim} wide, the adapter {adapter.source} is made for "
-            f"{config.dim}: they come from different checkpoints (tiny and real parts mixed?)"
-        )
-    injected_blocks(len(transformer.blocks), config.num_injectors)
-    clone = model.clone() if has_released_positions(model) else correct_positions(model)
-    if identity.is_empty or strength == 0.0:
-        return clone
-    if identity.tokens.shape[-1] != config.context_dim:
-        raise ValueError(
-            f"the identity's tokens are {identity.tokens.shape[-1]} wide, the adapter "
-            f"{adapter.source} takes {config.context_dim}: make the identity with this adapter"
-        )
-    injection = IdentityInjection(adapter.injectors.model, identity.tokens, strength)
-    clone.add_wrapper_with_key(
-        comfy.patcher_extension.WrappersMP.APPLY_MODEL, IDENTITY_KEY, injection
-    )
-    clone.add_callback_with_key(
-        comfy.patcher_extension.CallbacksMP.ON_CLEANUP, IDENTITY_KEY, injection.forget
-    )
-    others = clone.get_additional_models_with_key(IDENTITY_KEY)
-    clone.set_additional_models(IDENTITY_KEY, [*others, adapter.injectors])
-    return clone
-
-
-def describe_application(model: Any, adapter: Any, identity: Identity, strength: float) -> str:
-    """What the apply stage did, in a sentence or two."""
-    words = ""
-    if not has_released_positions(model):
-        words = " The MODEL comes from another loader: its positions are corrected where needed."
-    if identity.is_empty:
-        return f"NO IDENTITY applied: {identity.empty_reason}.{words}"
-    if strength == 0.0:
-        return f"NO IDENTITY applied: strength is 0.{words}"
-    count = adapter.injection.num_injectors
-    return f"Identity is injected into {count} blocks at strength {strength:g}.{words}"

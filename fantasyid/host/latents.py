@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..identity import FaceCrop
 from ..preview import fit_rgb_factors
+from .images import check_photos
 from .previews import FACTORS_KEY
 from .stages import as_crop
 
@@ -37,6 +38,13 @@ def why_impossible_size(width: int, height: int, length: int) -> str | None:
     return None
 
 
+def _start_frames(image: Tensor, length: int) -> Tensor:
+    """The first 4 k + 1 frames, RGB, no more than the video has."""
+    frames = check_photos(image)[..., :3]
+    count = (min(frames.shape[0], length) - 1) // 4 * 4 + 1
+    return frames[:count]
+
+
 def face_latent(
     positive: list,
     negative: list,
@@ -45,6 +53,7 @@ def face_latent(
     width: int,
     height: int,
     length: int,
+    start_image: Tensor | None = None,
 ) -> tuple[list, list, dict[str, Tensor]]:
     """Conditioning with the face in latent frame 0, and an empty latent video.
 
@@ -53,8 +62,13 @@ def face_latent(
     model was trained. The host's VAE gives the mean of the encoding, the released pipeline draws
     a sample from it. Where memory is short the host encodes in tiles by itself.
 
+    Args:
+        start_image: `(F, H, W, 3)`, what the video starts from in place of the crop; of a clip the
+            first 4 k + 1 frames that fit. Cut to the video's proportions around the middle. Not
+            released: training saw face crops only.
+
     Raises:
-        ValueError: An impossible size, or a VAE of another family.
+        ValueError: An impossible size, a VAE of another family, or an unusable start image.
     """
     problem = why_impossible_size(width, height, length)
     if problem:
@@ -68,13 +82,17 @@ def face_latent(
     shape = (1, LATENT_CHANNELS, (length - 1) // 4 + 1, height // 8, width // 8)
     device = comfy.model_management.intermediate_device()
     latent = {"samples": torch.zeros(shape, device=device)}
-    crop = as_crop(face)
-    if crop.empty_reason:
-        return positive, negative, latent
+    if start_image is not None:
+        first, cut = _start_frames(start_image, length), "center"
+    else:
+        crop = as_crop(face)
+        if crop.empty_reason:
+            return positive, negative, latent
+        first, cut = crop.image, "disabled"
     pixels = comfy.utils.common_upscale(
-        crop.image.movedim(-1, 1), width, height, "lanczos", "disabled"
+        first.movedim(-1, 1), width, height, "lanczos", cut
     ).movedim(1, -1)
-    encoded = vae.encode(pixels)  # (1, 16, 1, height / 8, width / 8)
+    encoded = vae.encode(pixels)  # (1, 16, 1 or more, height / 8, width / 8)
     factors = fit_rgb_factors(encoded[0, :, 0].cpu(), pixels[0].cpu())
     values = {"concat_latent_image": encoded, FACTORS_KEY: factors}
     return (

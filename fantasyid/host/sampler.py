@@ -25,7 +25,6 @@ from ..diffusion import (
     alpha_from_sigma,
     ddim_step,
     dpm_step,
-    dynamic_cfg_scale,
     previous_timesteps,
     trailing_timesteps,
 )
@@ -207,64 +206,6 @@ def trailing_sigmas(model: Any, steps: int, denoise: float) -> Tensor:
     timesteps = trailing_timesteps(whole)[-steps:]
     table = model.get_model_object("model_sampling").sigmas
     return torch.cat([table[timesteps].float().cpu(), torch.zeros(1)])
-
-
-def check_conditioning(model: Any, positive: list, negative: list) -> None:
-    """Refuse a text encoder of another width before anything is sampled.
-
-    Raises:
-        ValueError: Names both widths.
-    """
-    expected = require_cogvideox_i2v(model).patch_embed.text_proj.in_features
-    for name, conditioning in (("positive", positive), ("negative", negative)):
-        for tensor, _ in conditioning:
-            if tensor.shape[-1] != expected:
-                raise ValueError(
-                    f"the {name} prompt is encoded {tensor.shape[-1]} wide, the model takes "
-                    f"{expected}: load the T5 of this model with CLIPLoader, type cogvideox "
-                    "(tiny and real parts mixed?)"
-                )
-
-
-class DynamicGuider(comfy.samplers.CFGGuider):
-    """CFG that grows over the run, as CogVideoX's sampler offers: motion first, prompt later."""
-
-    def predict_noise(
-        self,
-        x: Tensor,
-        timestep: Tensor,
-        model_options: dict[str, Any] | None = None,
-        seed: int | None = None,
-    ) -> Tensor:
-        """One prediction with the scale of its step; called by the host."""
-        options = model_options or {}
-        sigmas = options["transformer_options"]["sample_sigmas"]
-        step = int((sigmas.to(timestep) - timestep[0]).abs().argmin())
-        return comfy.samplers.sampling_function(
-            self.inner_model,
-            x,
-            timestep,
-            self.conds.get("negative"),
-            self.conds.get("positive"),
-            dynamic_cfg_scale(self.cfg, step / max(len(sigmas) - 1, 1)),
-            model_options=options,
-            seed=seed,
-        )
-
-
-def make_guider(
-    model: Any, positive: list, negative: list, cfg: float, dynamic: bool
-) -> comfy.samplers.CFGGuider:
-    """GUIDER with constant or growing CFG.
-
-    Raises:
-        ValueError: The MODEL is no CogVideoX image-to-video, or the prompts do not fit it.
-    """
-    check_conditioning(model, positive, negative)
-    guider = DynamicGuider(model) if dynamic else comfy.samplers.CFGGuider(model)
-    guider.set_conds(positive, negative)
-    guider.set_cfg(cfg)
-    return guider
 
 
 def run(

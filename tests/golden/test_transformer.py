@@ -10,7 +10,7 @@ import pytest
 import torch
 from denoiser import Taps, build_model, velocity
 
-from fantasyid.injection import InjectionConfig, LayerInjectors
+from fantasyid.injection import InjectedIdentity, InjectionConfig, KeysValues, LayerInjector
 from fantasyid.rotary import rotary_table
 
 LAYERS, WIDTH, FRAMES, HEIGHT, GRID_WIDTH = 2, 3072, 2, 8, 12
@@ -25,12 +25,19 @@ def test_injector(golden, seeded, seeded_part, relative_error, fidelity, dtype, 
     hidden, tokens = seeded.inp("hidden", (2, 24, 3072)), seeded.inp("id_tokens", (1, 115, 2048))
     torch.testing.assert_close(seeded.fingerprint(tokens), g["fp:id_tokens"])
     torch.testing.assert_close(seeded.fingerprint(hidden), g["fp:hidden"])
-    injectors = LayerInjectors(InjectionConfig(num_injectors=1, dim=WIDTH, context_dim=2048))
-    injectors.load_state_dict(seeded_part("injection", "injectors.0."))
-    (injector,) = injectors.to(dtype).in_order()
+    config = InjectionConfig(num_injectors=1, dim=WIDTH, context_dim=2048)
+    halves = KeysValues(config), LayerInjector(config)
+    weights = {
+        k.removeprefix("injectors.0."): v
+        for k, v in seeded_part("injection", "injectors.0.").items()
+    }
+    for half in halves:
+        half.load_state_dict({k: weights.pop(k) for k in half.state_dict()})
+        half.to(dtype)
+    assert not weights
     with torch.inference_mode():
-        keys_values = injector.keys_values(tokens.to(dtype))
-        got = injector(hidden[:batch].to(dtype), *keys_values)
+        keys_values = halves[0](tokens.to(dtype))
+        got = halves[1](hidden[:batch].to(dtype), [InjectedIdentity(*keys_values)])
     error = relative_error(got, g[f"out_b{batch}"])
     fidelity("injector", dtype, {f"residual, batch {batch}": error})
 
@@ -87,14 +94,17 @@ def text(seeded, golden):
 
 @pytest.fixture
 def measure(ours, golden, relative_error, latents, text):
-    """`measure(model, injectors, golden_name, step)`: the error of everything recorded."""
+    """`measure(model, adapter, golden_name, step)`: the error of everything recorded."""
     tokens = golden("e_transformer_rotary")["id_tokens"]
-    injection = ours("fantasyid.host.cogvideox").IdentityInjection
+    apply = ours("fantasyid.host.apply")
+    steering, identity = ours("fantasyid.steering").Steering, ours("fantasyid.identity").Identity
 
-    def measure(model, injectors, name, step) -> dict[str, float]:
+    def measure(model, adapter, name, step) -> dict[str, float]:
         g, transformer = golden(name), model.model.diffusion_model
-        with Taps(transformer, injectors) as seen:
-            wrapper = injection(injectors, tokens, 1.0)
+        with Taps(transformer, adapter.injectors.model) as seen:
+            person = identity(tokens[:, :36], tokens[:, 36:])
+            applied = apply.apply_identity(model, adapter, person, steering())
+            wrapper = apply.injection_of(applied)
             got = velocity(model, latents, text, extra_wrappers=[wrapper])
         pairs = {
             "time embedding": (seen["temb"], g["temb"]),
@@ -118,8 +128,8 @@ def measure(ours, golden, relative_error, latents, text):
 
 @host_warns
 def test_rotary_checkpoint(ours, released, measure, fidelity, dtype):
-    model, injectors = build_model(ours, released, dtype)
-    errors = measure(model, injectors, "e_transformer_rotary", 2)
+    model, adapter = build_model(ours, released, dtype)
+    errors = measure(model, adapter, "e_transformer_rotary", 2)
     fidelity("transformer, rotary", dtype, errors)
 
 
@@ -128,10 +138,10 @@ def test_learned_checkpoint(
     ours, released, learned_table, measure, fidelity, dtype, latents, text, seeded, golden,
     relative_error,
 ):  # fmt: skip
-    model, injectors = build_model(ours, {**released, **learned_table}, dtype)
+    model, adapter = build_model(ours, {**released, **learned_table}, dtype)
     embed = model.model.diffusion_model.patch_embed
     embed.sample_frames, embed.sample_height, embed.sample_width = 5, HEIGHT, GRID_WIDTH
-    errors = measure(model, injectors, "e_transformer_rotary_learned", 4)
+    errors = measure(model, adapter, "e_transformer_rotary_learned", 4)
     three = torch.cat([latents, seeded.inp("latents_f3", (2, 1, 32, HEIGHT, GRID_WIDTH))], dim=1)
     expected = golden("e_transformer_rotary_learned")["out_base_3frames_sincos"]
     errors["velocity, another number of frames"] = relative_error(

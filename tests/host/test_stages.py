@@ -113,9 +113,10 @@ def test_a_model_of_the_hosts_own_loader_gives_the_same_video(host, loaded, iden
 def test_keys_and_values_are_dropped_after_the_run(host, ours, loaded, identity, conditioned):
     model = apply(host, loaded, identity)
     sample(host, model, conditioned)
-    key = ours("fantasyid.host.cogvideox").IDENTITY_KEY
+    key = ours("fantasyid.host.injection").IDENTITY_KEY
     (injection,) = model.get_wrappers("apply_model", key)
-    assert injection._keys_values == {}
+    assert all(not r.keys_values and not r.masks for r in injection._runs.values())
+    assert all(not slot.groups for r in injection._runs.values() for slot in r.slots)
 
 
 def test_an_interrupt_stops_within_one_step(host, loaded, identity, conditioned):

@@ -1,0 +1,208 @@
+"""What a user may turn about an injected identity: when, where, which layers, how much.
+
+The defaults are the released model: strength 1 in every block, at every step, on every video token,
+in both branches of classifier-free guidance.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool1d, interpolate
+
+BOTH, CONDITIONAL = "both", "conditional only"
+BRANCHES = (BOTH, CONDITIONAL)
+LIKENESS, BALANCED, MOTION, CUSTOM = "likeness", "balanced", "motion", "custom"
+PRESETS = (LIKENESS, BALANCED, MOTION, CUSTOM)
+# First and last layer of the straight line that a preset draws over the depth.
+PRESET_LINES = {LIKENESS: (1.0, 1.0), BALANCED: (0.6, 1.0), MOTION: (0.2, 0.8), CUSTOM: (0.0, 0.0)}
+FRAMES_PER_LATENT = 4
+PIXELS_PER_TOKEN = 16
+
+Curve = Callable[[float], float]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerWeights:
+    """A factor per injector, for any number of injectors.
+
+    Attributes:
+        preset: One of `PRESETS`.
+        layers: "0-20, 25:0.5": these layers get the number behind the colon (1 without one), in
+            place of the preset's; "" changes none.
+        curve: Factor over the depth, from 0 (first layer) to 1 (last), or None.
+    """
+
+    preset: str = LIKENESS
+    layers: str = ""
+    curve: Curve | None = None
+
+    def resolve(self, count: int) -> list[float]:
+        """The factors of `count` injectors.
+
+        Raises:
+            ValueError: An unknown preset, or a text that is not understood, with the part.
+        """
+        if self.preset not in PRESET_LINES:
+            raise ValueError(f'preset is "{self.preset}", expected one of {", ".join(PRESETS)}')
+        first, last = PRESET_LINES[self.preset]
+        depths = [i / max(count - 1, 1) for i in range(count)]
+        weights = [first + (last - first) * depth for depth in depths]
+        for start, end, weight in parse_layers(self.layers):
+            if end >= count:
+                raise ValueError(
+                    f'layers "{self.layers}" names layer {end}, the adapter has layers 0 to '
+                    f"{count - 1}"
+                )
+            weights[start : end + 1] = [weight] * (end + 1 - start)
+        if self.curve is not None:
+            weights = [w * float(self.curve(d)) for w, d in zip(weights, depths, strict=True)]
+        return weights
+
+
+def parse_layers(text: str) -> list[tuple[int, int, float]]:
+    """First layer, last layer and weight of each part of "0-20, 25:0.5".
+
+    Raises:
+        ValueError: A part is not understood; it is quoted.
+    """
+    found = []
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        match = re.fullmatch(r"(\d{1,4})(?:\s*-\s*(\d{1,4}))?(?:\s*:\s*(-?\d+(?:\.\d+)?))?", part)
+        if match is None:
+            raise ValueError(
+                f'layers: "{part}" is not understood; write single layers and ranges with an '
+                'optional weight, like "0-20, 25:0.5"'
+            )
+        start = int(match[1])
+        end = start if match[2] is None else int(match[2])
+        if end < start:
+            raise ValueError(f'layers: "{part}" runs backwards; write {end}-{start}')
+        found.append((start, end, 1.0 if match[3] is None else float(match[3])))
+    return found
+
+
+def why_not_layers(text: str) -> str | None:
+    """Why a text is no list of layers, in a sentence; None when it is one."""
+    try:
+        parse_layers(text)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Steering:
+    """Every dial of one applied identity.
+
+    Attributes:
+        strength: Factor on every residual; 1 is released.
+        start_percent: Share of the schedule at which injection begins, 0 is the first step.
+        end_percent: Share at which it ends; 1 includes the last step.
+        curve: Further factor over the schedule, from 0 (noise) to 1 (clean), or None.
+        looks: Factor on what the face tokens give.
+        shape: Factor on what the vertex tokens give.
+        layer_weights: Factor per injector; None is 1 everywhere.
+        branches: `BOTH` (released) or `CONDITIONAL`, which leaves the unconditional branch alone.
+        mask: `(F, H, W)` in [0, 1], image-sized, one frame or many; None is everywhere.
+    """
+
+    strength: float = 1.0
+    start_percent: float = 0.0
+    end_percent: float = 1.0
+    curve: Curve | None = None
+    looks: float = 1.0
+    shape: float = 1.0
+    layer_weights: LayerWeights | None = None
+    branches: str = BOTH
+    mask: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.branches not in BRANCHES:
+            raise ValueError(f'branches is "{self.branches}", expected {" or ".join(BRANCHES)}')
+        if self.start_percent >= self.end_percent:
+            raise ValueError(
+                f"start_percent is {self.start_percent:g} and end_percent {self.end_percent:g}: "
+                "the identity would never be injected; end_percent must be larger"
+            )
+        if self.mask is not None and not (
+            self.mask.ndim == 3 and self.mask.numel() and torch.isfinite(self.mask).all()
+        ):
+            raise ValueError(
+                f"mask is {tuple(self.mask.shape)}, expected (frames, height, width) of finite "
+                "numbers from 0 to 1"
+            )
+
+    @property
+    def is_off(self) -> bool:
+        """Whether nothing would ever be added."""
+        return self.strength == 0.0 or (self.looks == 0.0 and self.shape == 0.0)
+
+    @property
+    def changes_over_time(self) -> bool:
+        """Whether the step decides how much is added."""
+        return (self.start_percent, self.end_percent) != (0.0, 1.0) or self.curve is not None
+
+    def at(self, percent: float) -> float:
+        """Factor at a share of the schedule: 0 outside of start and end, else the curve's.
+
+        Args:
+            percent: 0 at the noisiest timestep, 1 at the cleanest.
+        """
+        ended = percent >= self.end_percent and self.end_percent < 1.0
+        if percent < self.start_percent or ended:
+            return 0.0
+        return 1.0 if self.curve is None else float(self.curve(percent))
+
+    def per_layer(self, count: int) -> list[float]:
+        """The constant factor of each of `count` injectors."""
+        weights = LayerWeights() if self.layer_weights is None else self.layer_weights
+        return [self.strength * weight for weight in weights.resolve(count)]
+
+
+def mask_tokens(
+    mask: Tensor, num_frames: int, height: int, width: int, window: Sequence[int] | None = None
+) -> Tensor:
+    """A mask on the video tokens of a transformer call.
+
+    Places are averaged over the pixels of each token, so edges become soft. Frames are averaged
+    over the four that a latent frame stands for; the first latent frame stands for one.
+
+    Args:
+        mask: `(F, H, W)` in [0, 1]; one frame serves all.
+        num_frames: Latent frames of the whole video.
+        height: Token rows.
+        width: Token columns.
+        window: The latent frames that this call sees, or None for all.
+
+    Returns:
+        `(1, N, 1)`, frame by frame, row by row, as the transformer orders its tokens.
+    """
+    mask = mask.float().clamp(0.0, 1.0)
+    if mask.shape[-2:] != (height, width):
+        mask = interpolate(mask[:, None], (height, width), mode="area")[:, 0]
+    frames = _latent_frames(mask, num_frames)
+    if window is not None:
+        frames = frames[list(window)]
+    return frames.reshape(1, -1, 1)
+
+
+def _latent_frames(mask: Tensor, num_frames: int) -> Tensor:
+    """`(F, h, w)` to `(num_frames, h, w)`."""
+    given = mask.shape[0]
+    if given in (1, num_frames):
+        return mask.expand(num_frames, -1, -1)
+    if given == (num_frames - 1) * FRAMES_PER_LATENT + 1:
+        rest = mask[1:].unflatten(0, (num_frames - 1, FRAMES_PER_LATENT)).mean(1)
+        return torch.cat([mask[:1], rest])
+    # Any other number of frames is spread over the video.
+    flat = mask.flatten(1).T[None]  # (1, h * w, F)
+    if given > num_frames:
+        spread = adaptive_avg_pool1d(flat, num_frames)
+    else:
+        spread = interpolate(flat, num_frames, mode="linear", align_corners=True)
+    return spread[0].T.unflatten(1, mask.shape[1:])
