@@ -1,0 +1,178 @@
+"""What was measured, as numbers, as sentences, and as files."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from .flow import SETTINGS
+from .motion import FACE_PX
+from .similarity import mean_known
+
+# A face as like as this that moves less than this is a picture laid into the video. Both limits
+# are this project's, not the paper's: two photos of one person are rarely this alike, and
+# breathing alone moves a face more.
+COPIED_RS, COPIED_FM = 0.7, 0.3
+# Below this many pictures to each side FID is too high, the more so the fewer there are.
+FID_NEEDS = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class FrameValues:
+    """The values of one frame; None where there is nothing to measure.
+
+    Attributes:
+        number: From 0.
+        seconds: Its time in the clip.
+        box: The face, `(x0, y0, x1, y1)` pixels of the frame.
+        score: How sure the detector is.
+        cut: Whether another scene begins here.
+        rs: Cosine to the reference.
+        ifs: Cosine to the frame before.
+        fm: Motion since the frame before, percent of the face's size.
+        fm_still: The same without the camera's motion.
+        fm_px: `fm` in pixels.
+    """
+
+    number: int
+    seconds: float | None
+    box: tuple[float, float, float, float] | None
+    score: float | None
+    cut: bool
+    rs: float | None
+    ifs: float | None
+    fm: float | None
+    fm_still: float | None
+    fm_px: float | None
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A measured clip.
+
+    Attributes:
+        frames: In order.
+        detectors: What found the faces, in words.
+        recogniser: What told them apart, with its licence; "" for nothing.
+        fid: Frechet distance of Inception features of the face crops, or None.
+        fid_counts: How many crops of the clip and of the reference set it is of.
+        worst: Number and crop `(512, 512, 3)` uint8 of the frames least like the reference,
+            worst first; of those that move most where there is no recogniser.
+    """
+
+    frames: tuple[FrameValues, ...]
+    detectors: tuple[str, ...]
+    recogniser: str
+    fid: float | None
+    fid_counts: tuple[int, int]
+    worst: tuple[tuple[int, Tensor], ...]
+
+    def mean(self, name: str) -> float | None:
+        """The mean of a value of `FrameValues` over the frames that have it."""
+        return mean_known(getattr(frame, name) for frame in self.frames)
+
+    def count(self, name: str) -> int:
+        """How many frames have a value."""
+        return sum(getattr(frame, name) is not None for frame in self.frames)
+
+    @property
+    def copied(self) -> bool:
+        """Whether the face looks pasted: very like the reference, and hardly moving.
+
+        A face that stands still in the picture counts, and one that moves with the camera.
+        """
+        rs = self.mean("rs")
+        motions = [m for m in (self.mean("fm"), self.mean("fm_still")) if m is not None]
+        return rs is not None and bool(motions) and rs >= COPIED_RS and min(motions) <= COPIED_FM
+
+
+def describe(measured: Measurement, missing: Sequence[str] = ()) -> str:
+    """What was measured, in sentences.
+
+    Args:
+        measured: A clip.
+        missing: Why some values are not there, a sentence each.
+    """
+    total, found = len(measured.frames), measured.count("box")
+    by = f" ({', '.join(measured.detectors)})" if measured.detectors else ""
+    lines = [f"Faces found in {found} of {total} frames{by}; the others are left out."]
+    if found == total:
+        lines = [f"Faces found in {found} of {total} frames{by}."]
+    rs, ifs, fm, still = (measured.mean(name) for name in ("rs", "ifs", "fm", "fm_still"))
+    if rs is not None:
+        lines.append(f"RS {rs:.4f} (cosine to the reference, {measured.count('rs')} frames).")
+    if ifs is not None:
+        pairs = measured.count("ifs")
+        lines.append(f"IFS {ifs:.4f} (cosine to the frame before, {pairs} pairs).")
+    if measured.recogniser:
+        lines.append(f"Recogniser: {measured.recogniser}.")
+    if fm is not None:
+        pixels = measured.mean("fm_px")
+        lines.append(
+            f"FM {fm:.3f} % of the face's size per frame ({pixels:.2f} pixels, "
+            f"{measured.count('fm')} pairs); without the camera's motion "
+            + ("unknown: the surroundings have no texture." if still is None else f"{still:.3f} %.")
+        )
+    if measured.fid is not None:
+        lines.append(_fid_words(measured))
+    cuts = sum(frame.cut for frame in measured.frames)
+    if cuts:
+        lines.append(f"{cuts} cuts: no motion is measured across them.")
+    if measured.copied:
+        lines.append(
+            f"COPY-PASTE: RS {rs:.2f} is high (from {COPIED_RS}) and the face hardly moves (FM up "
+            f"to {COPIED_FM} %): the reference was pasted rather than brought to life."
+        )
+    return "\n".join([*lines, *missing])
+
+
+def _fid_words(measured: Measurement) -> str:
+    here, there = measured.fid_counts
+    words = f"FID of face crops {measured.fid:.2f} ({here} against {there})"
+    if min(here, there) < FID_NEEDS:
+        words += f"; below {FID_NEEDS} each it is too high: compare equal numbers only"
+    return words + "."
+
+
+def as_json(measured: Measurement) -> str:
+    """All numbers with their units; what is not known is null."""
+    names = ("rs", "ifs", "fm", "fm_still", "fm_px")
+    content: dict[str, Any] = {
+        "frames": len(measured.frames),
+        "frames_with_face": measured.count("box"),
+        "mean": {name: measured.mean(name) for name in names},
+        "counts": {name: measured.count(name) for name in names},
+        "fid": measured.fid,
+        "fid_crops": list(measured.fid_counts),
+        "copy_paste": measured.copied,
+        "units": {
+            "rs": "cosine to the reference",
+            "ifs": "cosine to the frame before",
+            "fm": "mean flow in the face, percent of the face's size per frame",
+            "fm_still": "fm without the camera's motion",
+            "fm_px": "fm in pixels per frame",
+        },
+        "flow": f"{SETTINGS}; large faces reduced to {FACE_PX} pixels before",
+        "detectors": list(measured.detectors),
+        "recogniser": measured.recogniser or None,
+        "per_frame": [asdict(frame) for frame in measured.frames],
+    }
+    return json.dumps(content, indent=1, allow_nan=False)
+
+
+def write_csv(measured: Measurement, path: Path) -> None:
+    """One row per frame; a cell is empty where there is nothing to measure."""
+    names = [f.name for f in fields(FrameValues) if f.name != "box"]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow([*names, "x0", "y0", "x1", "y1"])
+        for frame in measured.frames:
+            cells = [getattr(frame, name) for name in names]
+            cells[names.index("cut")] = int(frame.cut)
+            writer.writerow(["" if c is None else c for c in (*cells, *(frame.box or [None] * 4))])

@@ -1,0 +1,120 @@
+"""The evaluation stage: how like, how steady, how alive a video is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..fantasyid.face import faces, sources
+from ..fantasyid.host import files, messages, metrics
+from ..fantasyid.metrics import recognise
+from . import types
+
+
+class FantasyIDMetrics(io.ComfyNode):
+    """RS, IFS, FM and FID of a clip."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FantasyIDMetrics",
+            display_name="FantasyID Metrics",
+            category=f"{types.CATEGORY}/evaluate",
+            description="Measure a video as the paper does: RS (likeness to the reference), IFS "
+            "(steadiness from frame to frame), FM (motion of the face), and FID of the face crops. "
+            "The clip is read frame by frame. The node names the licence of the face recogniser.",
+            search_aliases=["evaluate", "arcface", "face similarity", "optical flow", "FID", "RS"],
+            inputs=[
+                io.MultiType.Input(
+                    "clip",
+                    types=[io.Video, io.Image],
+                    tooltip="The video to measure, or its frames.",
+                ),
+                io.Combo.Input(
+                    "recogniser",
+                    options=list(recognise.CHOICES),
+                    tooltip="The ArcFace network for RS and IFS, with its licence. auto takes the "
+                    "first of this list whose file is there. Without one FM is still measured. "
+                    "Values of different networks do not compare.",
+                ),
+                io.Combo.Input(
+                    "detector",
+                    options=list(sources.DETECTORS),
+                    tooltip="Who looks for the face in every frame. Start with auto; compare only "
+                    "values of the same detector.",
+                ),
+                io.Combo.Input(
+                    "choose",
+                    options=list(faces.RULES),
+                    default="largest",
+                    tooltip="Which face a shot begins with when there are several; from then on "
+                    "it is followed.",
+                ),
+                io.MultiType.Input(
+                    "reference",
+                    types=[types.Face, io.Image],
+                    optional=True,
+                    tooltip="The person for RS: an aligned face, or one or more photos (RS is "
+                    "then the mean over them).",
+                ),
+                io.Image.Input(
+                    "reference_set",
+                    optional=True,
+                    tooltip="Photos of real faces for FID. The more, the better it is founded; it "
+                    "needs the file pt_inception-2015-12-05-6726825d.pth in models/fantasyid.",
+                ),
+                io.String.Input(
+                    "filename_prefix",
+                    default="",
+                    optional=True,
+                    tooltip="Write all values as JSON and CSV into the output folder under this "
+                    "name. Empty writes nothing.",
+                ),
+                io.Custom("FACE_DETECTION_MODEL").Input(
+                    "face_detection_model",
+                    optional=True,
+                    tooltip="From ComfyUI's Load Face Detection Model (MediaPipe): exact points, "
+                    "also of turned heads. Wins over the detector above.",
+                ),
+            ],
+            outputs=[
+                io.Float.Output("rs", display_name="RS", tooltip="0 to 1; not a number if absent."),
+                io.Float.Output("ifs", display_name="IFS"),
+                io.Float.Output(
+                    "fm", display_name="FM", tooltip="Percent of the face's size per frame."
+                ),
+                io.Float.Output("fid", display_name="FID"),
+                io.Image.Output("plot", display_name="plot"),
+                io.Image.Output("worst", display_name="worst frames"),
+                io.String.Output("summary", display_name="summary"),
+                io.String.Output("json", display_name="json"),
+            ],
+            hidden=[io.Hidden.unique_id],
+            has_intermediate_output=True,
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, recogniser: str, **_: Any) -> str:
+        return metrics.fingerprint(recogniser)
+
+    @classmethod
+    def execute(
+        cls,
+        clip: Any,
+        recogniser: str,
+        detector: str,
+        choose: str,
+        reference: Any = None,
+        reference_set: Any = None,
+        filename_prefix: str = "",
+        face_detection_model: Any = None,
+    ) -> io.NodeOutput:
+        folders = files.insightface_folders()
+        given = sources.FaceSources("", None, None, detector, folders, face_detection_model)
+        request = metrics.MeasureRequest(
+            recogniser, given, choose, reference, reference_set, filename_prefix
+        )
+        m = metrics.measure_clip(clip, request)
+        shown = messages.on_node(m.message, cls.hidden.unique_id, m.plot, cls)
+        return io.NodeOutput(m.rs, m.ifs, m.fm, m.fid, m.plot, m.worst, m.message, m.json, ui=shown)
