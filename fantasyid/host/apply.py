@@ -8,13 +8,17 @@ from weakref import WeakKeyDictionary
 
 import comfy.patcher_extension
 import torch
-from comfy_api.input import CurveInput
 from torch import Tensor, nn
 
 from ..identity import Identity
 from ..injection import injected_blocks
 from ..steering import CONDITIONAL, Curve, Steering
-from .cogvideox import correct_positions, has_released_positions, require_cogvideox_i2v
+from .cogvideox import (
+    compute_dtype,
+    correct_positions,
+    has_released_positions,
+    require_cogvideox_i2v,
+)
 from .identities import identity_mismatch
 from .injection import IDENTITY_KEY, Applied, IdentityInjection
 from .record import Recorder
@@ -27,6 +31,8 @@ _keys_values: WeakKeyDictionary[nn.Module, dict[tuple, Tensor]] = WeakKeyDiction
 
 def curve_of(value: Any) -> Curve | None:
     """The function of a CURVE socket, or None where nothing is connected."""
+    from comfy_api.input import CurveInput  # at the top it would be a circle in the host
+
     return None if value is None else CurveInput.from_raw(value).interp
 
 
@@ -89,7 +95,7 @@ def apply_identity(
     mismatch = identity_mismatch(identity, adapter)
     if mismatch is not None:
         raise ValueError(mismatch)
-    dtype = model.model.get_dtype_inference()
+    dtype = compute_dtype(model)
     applied = Applied(
         adapter.injectors,
         keys_values(adapter, identity.tokens, dtype),

@@ -7,6 +7,7 @@ is 4518 for this schedule, while CogVideoX reads unit-variance states.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import comfy.model_management
@@ -35,17 +36,42 @@ from .previews import preview_sender
 RULES = ("dpm", "ddim")
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class SamplerState:
+    """A run between two steps: everything that the next step depends on.
+
+    Attributes:
+        step: Steps done.
+        sample: `(B, 16, T, H, W)`, noisy.
+        history: What the second-order rule keeps, its `denoised` included.
+        noise: State of the generator of the noise.
+    """
+
+    step: int
+    sample: Tensor
+    history: DpmHistory
+    noise: Tensor
+
+
 class ReleasedSampler(comfy.samplers.Sampler):
     """DPM (the released pipeline's) or DDIM on unit-variance states.
 
+    A run may be stopped after some steps and taken up again, bit for bit: sigmas stay the whole
+    schedule, and what the sampler of the first run `reached` is given to that of the second.
+
     Args:
         rule: "dpm", second order with fresh noise at each step, or "ddim", deterministic.
+        stop: Steps after which to stop, or None for all.
+        resume: Where to go on from, or None for the beginning.
     """
 
-    def __init__(self, rule: str) -> None:
+    def __init__(
+        self, rule: str, stop: int | None = None, resume: SamplerState | None = None
+    ) -> None:
         if rule not in RULES:
             raise ValueError(f'the sampler is "{rule}", expected one of {", ".join(RULES)}')
-        self.rule = rule
+        self.rule, self._stop, self._resume = rule, stop, resume
+        self.reached: SamplerState | None = None
 
     def sample(
         self,
@@ -58,7 +84,7 @@ class ReleasedSampler(comfy.samplers.Sampler):
         denoise_mask: Tensor | None = None,
         disable_pbar: bool = False,
     ) -> Tensor:
-        """Run all steps; called by the host, see `comfy.samplers.Sampler`.
+        """Run the steps; called by the host, see `comfy.samplers.Sampler`.
 
         Args:
             noise: `(B, 16, T, H, W)` standard normal.
@@ -68,14 +94,18 @@ class ReleasedSampler(comfy.samplers.Sampler):
         check_latent(model_wrap.model_patcher, tuple(noise.shape))
         alphas = self._alphas(model_wrap, sigmas)
         targets = self._targets(model_wrap, sigmas, alphas)
-        draw = _noise_source(noise, extra_args.get("seed"))
+        generator = _generator(extra_args.get("seed"))
         clean = torch.zeros_like(noise) if latent_image is None else latent_image
         sample = add_noise(clean, noise, alphas[0])
         sigma_batch = sigmas[:, None] * noise.new_ones(1, noise.shape[0])
         history: DpmHistory | None = None
-        steps = len(sigmas) - 1
+        first, steps = 0, len(sigmas) - 1
+        if self._resume is not None:
+            first, sample, history = self._resume.step, self._resume.sample, self._resume.history
+            generator.set_state(self._resume.noise)
+        last = steps if self._stop is None else min(self._stop, steps)
         show = preview_sender(model_wrap, steps)
-        for i in trange(steps, disable=disable_pbar):
+        for i in trange(first, last, disable=disable_pbar):
             comfy.model_management.throw_exception_if_processing_interrupted()
             denoised = model_wrap(
                 sample,
@@ -92,25 +122,29 @@ class ReleasedSampler(comfy.samplers.Sampler):
             if callback is not None:
                 callback(i, denoised, sample, steps)
             show(i, denoised)
-            sample = self._step(sample, denoised, draw, alphas[i], targets[i], history)
+            sample = self._step(sample, denoised, generator, alphas[i], targets[i], history)
             history = DpmHistory(denoised, alphas[i])
             if denoise_mask is not None:
                 known = add_noise(clean, noise, alphas[i + 1])
                 sample = sample * denoise_mask + known * (1.0 - denoise_mask)
+        if self._stop is not None and history is not None:
+            self.reached = SamplerState(last, sample, history, generator.get_state())
         return sample
 
     def _step(
         self,
         sample: Tensor,
         denoised: Tensor,
-        draw: Callable[[], Tensor],
+        generator: torch.Generator,
         alpha: float,
         alpha_next: float,
         history: DpmHistory | None,
     ) -> Tensor:
         if self.rule == "ddim":
             return ddim_step(sample, denoised, alpha, alpha_next)
-        return dpm_step(sample, denoised, draw(), alpha, alpha_next, history)
+        # Drawn on the CPU: the same on every device for one seed.
+        noise = torch.randn(sample.shape, generator=generator).to(sample)
+        return dpm_step(sample, denoised, noise, alpha, alpha_next, history)
 
     @staticmethod
     def _alphas(model_wrap: Any, sigmas: Tensor) -> list[float]:
@@ -132,14 +166,9 @@ class ReleasedSampler(comfy.samplers.Sampler):
         ]
 
 
-def _noise_source(like: Tensor, seed: int | None) -> Callable[[], Tensor]:
-    """Fresh noise per step, the same on every device for one seed."""
-    generator = torch.Generator("cpu").manual_seed(((seed or 0) + 1) % 2**64)
-
-    def draw() -> Tensor:
-        return torch.randn(like.shape, generator=generator).to(like)
-
-    return draw
+def _generator(seed: int | None) -> torch.Generator:
+    """Of the fresh noise of each step."""
+    return torch.Generator("cpu").manual_seed(((seed or 0) + 1) % 2**64)
 
 
 def check_latent(model: Any, shape: tuple[int, ...]) -> None:

@@ -6,9 +6,11 @@ import pytest
 from host_client import bundled, changed
 
 
-@pytest.mark.parametrize("name", ["two_people", "looks_and_shape", "long_clip"])
+@pytest.mark.parametrize("name", ["two_people", "looks_and_shape", "long_clip", "best_of"])
 def test_it_runs(client, name):
     graph = bundled(name)
+    if name == "best_of":
+        graph = changed(graph, "FantasyIDBestOf", takes=2, probe_steps=1)
     if name == "long_clip":  # 15 latent frames: two windows
         graph = changed(graph, "FantasyIDFaceLatent", width=64, height=64, length=57)
     run = client.run(graph)
