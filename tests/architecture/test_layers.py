@@ -27,13 +27,18 @@ HOST_MODULES = (
 PURE = "fantasyid"
 HOST = "fantasyid/host"
 TINY = "fantasyid/tiny"
+METRICS = "fantasyid/metrics"
+# The only code with network, and what of it any module may import at once: without network itself.
+DOWNLOAD = "fantasyid/download"
+WITHOUT_NETWORK = ("fantasyid.download.files", "fantasyid.download.present")
 NETWORK = (
     "aiohttp", "asyncio", "ftplib", "http", "httpx", "huggingface_hub", "modelscope", "requests",
     "smtplib", "socket", "ssl", "telnetlib", "urllib", "urllib3", "websockets", "xmlrpc",
 )  # fmt: skip
 # ComfyUI requires these itself; whatever else is used must be looked for when it is needed.
 WITH_THE_HOST = ("numpy", "torch", "einops", "scipy", "PIL", "safetensors", "tqdm")
-OPTIONAL = ("insightface", "skimage", "av")  # av comes with the host, which loads it late
+# av and torchvision come with the host, which loads them late.
+OPTIONAL = ("insightface", "skimage", "av", "onnxruntime", "torchvision")
 
 SOURCES = package_sources()
 
@@ -57,6 +62,8 @@ def wrong_own_imports(source: Source) -> list[str]:
     for folder, other in (("mesh", "face"), ("face", "mesh")):
         if source.inside(f"{PURE}/{folder}"):
             forbidden += (f"{PURE}.{other}",)
+    if source.inside(METRICS):
+        forbidden += ("fantasyid.mesh",)
     return [i.name for i in own if i.within(*forbidden)]
 
 
@@ -74,8 +81,24 @@ def wrong_packages(source: Source) -> list[str]:
     return [i.name for i in imports(source) if not allowed(i)]
 
 
-def network_imports(source: Source) -> list[str]:
+def imports_network(source: Source) -> list[str]:
     return [i.name for i in imports(source) if not i.own and i.top in NETWORK]
+
+
+def network_imports(source: Source) -> list[str]:
+    module = source.path.removesuffix(".py").replace("/", ".")
+    if source.inside(DOWNLOAD) and module not in WITHOUT_NETWORK:
+        return []
+    return imports_network(source)
+
+
+def early_downloads(source: Source) -> list[str]:
+    """Imports of what reaches the network, other than by a function that somebody called."""
+    module = source.path.removesuffix(".py").replace("/", ".")
+    if source.inside(DOWNLOAD) and module not in WITHOUT_NETWORK:
+        return []
+    asked = [i for i in imports(source) if i.within("fantasyid.download") and not i.lazy]
+    return [i.name for i in asked if not i.within(*WITHOUT_NETWORK)]
 
 
 CHECKS = (
@@ -84,6 +107,7 @@ CHECKS = (
     absolute_own_imports,
     wrong_packages,
     network_imports,
+    early_downloads,
 )
 
 
@@ -105,6 +129,8 @@ def test_every_import_goes_one_way(source, check):
         (wrong_own_imports, "fantasyid/mesh/deca.py", "from .. import face"),
         (wrong_own_imports, "fantasyid/face/crop.py", "from ..mesh import flame"),
         (wrong_own_imports, "fantasyid/host/files.py", "from ...nodes import types"),
+        (wrong_own_imports, "fantasyid/metrics/motion.py", "from ..mesh import render"),
+        (wrong_own_imports, "fantasyid/metrics/motion.py", "from ..host import images"),
         (wrong_own_imports, "fantasyid/host/files.py", "from ..tiny.models import write"),
         (wrong_own_imports, "nodes/face.py", "from ..fantasyid.tiny import models"),
         (absolute_own_imports, "fantasyid/fusion.py", "from fantasyid.layers import attend"),
@@ -112,10 +138,33 @@ def test_every_import_goes_one_way(source, check):
         (wrong_packages, "fantasyid/face/detect.py", "import insightface"),
         (wrong_packages, "fantasyid/fusion.py", "def f():\n    import timm"),
         (network_imports, "fantasyid/host/files.py", "from urllib.request import urlopen"),
+        (network_imports, "fantasyid/download/files.py", "import socket"),
+        (early_downloads, "fantasyid/host/download.py", "from ..download import provide"),
+        (early_downloads, "nodes/download.py", "from ..fantasyid.download.fetch import fetch"),
+        (early_downloads, "fantasyid/download/files.py", "from .transport import open_url"),
     ],
 )
 def test_the_checks_see_what_they_forbid(check, path, text):
     assert check(Source(path, text))
+
+
+@pytest.mark.parametrize(
+    ("check", "path", "text"),
+    [
+        (network_imports, "fantasyid/download/transport.py", "import http.client"),
+        (early_downloads, "fantasyid/host/download.py", "from ..download import files, present"),
+        (
+            early_downloads,
+            "fantasyid/host/download.py",
+            "def f():\n    from ..download import fetch",
+        ),
+    ],
+)
+def test_the_download_feature_is_the_only_code_with_network(check, path, text):
+    assert check(Source(path, text)) == []
+    reach = [source.path for source in SOURCES if imports_network(source)]
+    assert reach
+    assert all(path.startswith(f"{DOWNLOAD}/") for path in reach)
 
 
 def test_the_shared_values_and_layers_stand_on_nothing_of_ours():

@@ -1,0 +1,214 @@
+"""The files that the nodes read: where each belongs, how large it is, whose licence it has.
+
+Sizes are those of the releases, rounded where the hub tells the exact number. A hash stands here
+only where it was taken from the file itself; for the others the hub's own list of its files gives
+SHA-256 and size at the moment of the download.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+GB = 1_000_000_000
+MB = 1_000_000
+EVERYTHING = "everything needed"
+MIRRORS = ("huggingface", "hf-mirror", "modelscope")
+
+
+@dataclass(frozen=True, slots=True)
+class HubFile:
+    """A file of a hub's repository, or all weights of its transformer folder.
+
+    Attributes:
+        repo: "owner/name".
+        path: Path in it; "" for the transformer folder, wherever it is.
+    """
+
+    repo: str
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A file outside the hubs, pinned by its content."""
+
+    url: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """A file (or the folder with the transformer) that a node reads.
+
+    Attributes:
+        name: What a drop-down and the command line call it; permanent.
+        words: What it is.
+        folder: Folder name of the host, below `models`.
+        target: Where it goes in that folder; the folder of the model for the transformer.
+        size: Bytes, about.
+        kind: What its content must be, a key of `content.CHECKS`.
+        licence: In words.
+        page: Where its makers describe it and its licence.
+        huggingface: Where it is on huggingface.co and its mirrors.
+        modelscope: Where it is on ModelScope.
+        link: Its address where it is on no hub.
+        registration: Why it cannot be fetched, and what to do instead.
+        instead: Other names under which a file does the same work.
+        needed: Whether `EVERYTHING` includes it.
+    """
+
+    name: str
+    words: str
+    folder: str
+    target: str
+    size: int
+    kind: str
+    licence: str
+    page: str
+    huggingface: HubFile | None = None
+    modelscope: HubFile | None = None
+    link: Link | None = None
+    registration: str = ""
+    instead: tuple[str, ...] = ()
+    needed: bool = True
+
+
+COGVIDEOX = "CogVideoX licence"
+NON_COMMERCIAL = "non-commercial research"
+EVA = "EVA02_CLIP_L_336_psz14_s6B"
+
+FILES = (
+    ModelFile(
+        name="FantasyID model",
+        words="the released transformer with the identity layers",
+        folder="fantasyid",
+        target="FantasyID",
+        size=13_300 * MB,
+        kind="transformer",
+        licence="see its page; its base is under the CogVideoX licence",
+        page="https://huggingface.co/acvlab/FantasyID",
+        huggingface=HubFile("acvlab/FantasyID"),
+        modelscope=HubFile("amap_cvlab/FantasyID"),
+        instead=("fantasyid_adapter.safetensors",),
+    ),
+    ModelFile(
+        name="EVA02-CLIP face encoder",
+        words="reads the looks of the face",
+        folder="fantasyid",
+        target=f"FantasyID/face_encoder/{EVA}.pt",
+        size=860 * MB,
+        kind="eva",
+        licence="MIT",
+        page="https://huggingface.co/QuanSun/EVA-CLIP",
+        huggingface=HubFile("QuanSun/EVA-CLIP", f"{EVA}.pt"),
+        modelscope=HubFile("amap_cvlab/FantasyID", f"face_encoder/{EVA}.pt"),
+        instead=(f"{EVA}.safetensors",),
+    ),
+    ModelFile(
+        name="mesh transforms",
+        words="how the head's vertices are thinned out",
+        folder="fantasyid",
+        target="transform.pkl",
+        size=873_404,
+        kind="mesh tables",
+        licence="derived from FLAME: non-commercial",
+        page="https://github.com/Fantasy-AMAP/fantasy-id",
+        link=Link(
+            "https://github.com/Fantasy-AMAP/fantasy-id/raw/main/assets/transform.pkl",
+            873_404,
+            "e8dcbc25e8c22fd35b9465c5bdee4c474d08c69047b17ee22dbd01c4858a212e",
+        ),
+        instead=("transform.safetensors",),
+    ),
+    ModelFile(
+        name="T5 text encoder (fp16)",
+        words="reads the prompt",
+        folder="text_encoders",
+        target="t5xxl_fp16.safetensors",
+        size=9_800 * MB,
+        kind="t5",
+        licence="Apache-2.0",
+        page="https://huggingface.co/comfyanonymous/flux_text_encoders",
+        huggingface=HubFile("comfyanonymous/flux_text_encoders", "t5xxl_fp16.safetensors"),
+        instead=("t5xxl_fp8_e4m3fn.safetensors", "t5xxl_fp8_e4m3fn_scaled.safetensors"),
+    ),
+    ModelFile(
+        name="T5 text encoder (fp8)",
+        words="reads the prompt, in half the memory",
+        folder="text_encoders",
+        target="t5xxl_fp8_e4m3fn.safetensors",
+        size=4_900 * MB,
+        kind="t5",
+        licence="Apache-2.0",
+        page="https://huggingface.co/comfyanonymous/flux_text_encoders",
+        huggingface=HubFile("comfyanonymous/flux_text_encoders", "t5xxl_fp8_e4m3fn.safetensors"),
+        needed=False,
+    ),
+    ModelFile(
+        name="CogVideoX VAE",
+        words="turns pictures into latents and back",
+        folder="vae",
+        target="cogvideox_vae.safetensors",
+        size=430 * MB,
+        kind="vae",
+        licence=COGVIDEOX,
+        page="https://huggingface.co/THUDM/CogVideoX-5b-I2V",
+        huggingface=HubFile(
+            "THUDM/CogVideoX-5b-I2V", "vae/diffusion_pytorch_model.safetensors"
+        ),
+    ),
+    ModelFile(
+        name="DECA",
+        words="reads the 3D shape of the head from a photo",
+        folder="fantasyid",
+        target="deca_model.tar",
+        size=434 * MB,
+        kind="deca",
+        licence=NON_COMMERCIAL,
+        page="https://deca.is.tue.mpg.de",
+        registration="register at https://deca.is.tue.mpg.de, accept the licence and download "
+        "deca_model.tar",
+        instead=("deca_model.safetensors",),
+    ),
+    ModelFile(
+        name="FLAME",
+        words="the head model that DECA speaks",
+        folder="fantasyid",
+        target="generic_model.pkl",
+        size=53 * MB,
+        kind="flame",
+        licence=NON_COMMERCIAL,
+        page="https://flame.is.tue.mpg.de",
+        registration="register at https://flame.is.tue.mpg.de, accept the licence, download "
+        "FLAME 2020 and take generic_model.pkl out of it",
+        instead=("generic_model.safetensors",),
+    ),
+)  # fmt: skip
+
+
+def choices() -> list[str]:
+    """What can be asked for."""
+    return [EVERYTHING, *(file.name for file in FILES)]
+
+
+def chosen(name: str) -> list[ModelFile]:
+    """The files behind a name.
+
+    Raises:
+        ValueError: There is no such name.
+    """
+    found = [file for file in FILES if file.name == name or (name == EVERYTHING and file.needed)]
+    if not found:
+        raise ValueError(
+            f'there is no model file called "{name}"; there are: {", ".join(choices())}'
+        )
+    return found
+
+
+def in_words(size: int) -> str:
+    """A number of bytes for people."""
+    for unit, name in ((GB, "GB"), (MB, "MB"), (1000, "kB")):
+        if size >= unit:
+            return f"{size / unit:.3g} {name}"
+    return f"{size} bytes"

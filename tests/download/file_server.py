@@ -1,0 +1,205 @@
+"""A server on this machine that misbehaves as it is told."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from email.message import Message
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+SETTINGS = ("HF_ENDPOINT", "HF_TOKEN", "HF_HUB_OFFLINE", "http_proxy", "https_proxy", "no_proxy")
+
+
+@dataclass
+class Served:
+    """A file on the server: its bytes, and the name of that version."""
+
+    content: bytes
+    etag: str = '"one"'
+
+
+@dataclass
+class Asked:
+    """A request as it arrived."""
+
+    path: str
+    headers: Message
+
+
+Reply = Callable[["Handler"], None]
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers with the next reply of the script, or as a good server does."""
+
+    server: FileServer
+
+    def do_GET(self) -> None:
+        self.server.asked.append(Asked(self.path, self.headers))
+        script = self.server.script
+        reply = script.pop(0) if script else good()
+        reply(self)
+        self.close_connection = True
+
+    def served(self) -> Served | None:
+        # A proxy is asked for whole addresses.
+        return self.server.files.get(re.sub(r"^http://[^/]+", "", self.path))
+
+    def head(self, status: int, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:  # the base class's names
+        del format, args
+
+
+@dataclass(eq=False)
+class FileServer(ThreadingHTTPServer):
+    """Serves `files` by path; `script` holds the replies to the next requests.
+
+    Attributes:
+        asked: The requests so far.
+        sent: Set when a reply that stalls has sent what it sends.
+        over: Set when everything that stalls may end.
+    """
+
+    files: dict[str, Served] = field(default_factory=dict)
+    script: list[Reply] = field(default_factory=list)
+    asked: list[Asked] = field(default_factory=list)
+    sent: threading.Event = field(default_factory=threading.Event)
+    over: threading.Event = field(default_factory=threading.Event)
+    daemon_threads = True
+
+    def __post_init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+
+    def handle_error(self, *_: object) -> None:
+        """A client that went away is what these tests are about."""
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def ranges(self) -> list[str | None]:
+        """The Range header of each request."""
+        return [asked.headers["Range"] for asked in self.asked]
+
+    def reset(self) -> None:
+        self.over.set()
+        self.over = threading.Event()
+        self.sent = threading.Event()
+        self.files, self.script, self.asked = {}, [], []
+
+
+def good(
+    *,
+    send: int | None = None,
+    stall: bool = False,
+    ranges: bool = True,
+    if_range: bool = True,
+    length: int | None = None,
+    etag: str | None = None,
+    shift: int = 0,
+    more: dict[str, str] | None = None,
+) -> Reply:
+    """An answer with the file, or with something wrong in exactly one way.
+
+    Args:
+        send: Bytes after which the connection ends.
+        stall: Whether it stays open then, silent.
+        ranges: Whether ranges are understood.
+        if_range: Whether If-Range is understood.
+        length: A Content-Length that is not the true one.
+        etag: The version that this answer names instead of the file's.
+        shift: Bytes by which a range begins too early.
+        more: Further headers.
+    """
+
+    def reply(handler: Handler) -> None:
+        served = handler.served()
+        if served is None:
+            handler.head(404, {"Content-Length": "0"})
+            return
+        version = served.etag if etag is None else etag
+        asked = re.fullmatch(r"bytes=(\d+)-", handler.headers.get("Range", ""))
+        same = not if_range or handler.headers.get("If-Range", version) == version
+        start = int(asked[1]) if asked and ranges and same else 0
+        if start and start >= len(served.content):
+            handler.head(416, {"Content-Range": f"bytes */{len(served.content)}"})
+            return
+        start = max(0, start - shift)
+        body = served.content[start:]
+        headers = {"Content-Length": str(len(body) if length is None else length)}
+        headers |= {"ETag": version} if version else {}
+        if start:
+            end = len(served.content) - 1
+            headers["Content-Range"] = f"bytes {start}-{end}/{len(served.content)}"
+        handler.head(206 if start else 200, headers | (more or {}))
+        handler.wfile.write(body[:send])
+        handler.wfile.flush()
+        if stall:
+            handler.server.sent.set()
+            handler.server.over.wait(20)
+
+    return reply
+
+
+def status(code: int, **headers: str) -> Reply:
+    """An answer without the file."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return lambda handler: handler.head(code, {"Content-Length": "0", **named})
+
+
+def redirect(location: str, code: int = 302) -> Reply:
+    """Sends the client elsewhere."""
+    return status(code, Location=location)
+
+
+def publish(web: FileServer, repo: str, contents: Mapping[str, bytes]) -> None:
+    """Serve a repository as Hugging Face does: the list of its files, and the files."""
+    entries = [
+        {
+            "type": "file",
+            "path": path,
+            "size": len(content),
+            "lfs": {"oid": hashlib.sha256(content).hexdigest(), "size": len(content)},
+        }
+        for path, content in contents.items()
+    ]
+    for entry in entries:
+        if entry["path"].endswith(".json"):  # small files are not in LFS and have no such hash
+            del entry["lfs"]
+    listing = f"/api/models/{repo}/tree/main?recursive=true"
+    web.files[listing] = Served(json.dumps(entries).encode())
+    for path, content in contents.items():
+        web.files[f"/{repo}/resolve/main/{path}"] = Served(content)
+
+
+@pytest.fixture(scope="session")
+def running() -> Iterator[FileServer]:
+    """A server, started once."""
+    server = FileServer()
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield server
+    server.over.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def web(running: FileServer, monkeypatch: pytest.MonkeyPatch) -> FileServer:
+    """A server without files and without a script, and no proxy before it."""
+    for name in (*SETTINGS, *(n.upper() for n in SETTINGS), "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    running.reset()
+    return running
