@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -98,6 +98,71 @@ def draw_heads(host: Any, face: Any, photo: Tensor) -> None:
     save("average_geometry", views(released, 1), views(other, 1), views(average, 1))
 
 
+def draw_injection(host: Any, face: Any) -> None:
+    """What the dials of Apply do to what each block receives at each step."""
+    from host_graph import conditioning, make_identity, sample
+
+    names = {"model": "tiny-fantasyid", "mesh_transforms": "tiny_transform.pkl"}
+    model, adapter = host.run("FantasyIDModelLoader", **names, weight_dtype="default")
+    loaded: dict[str, Any] = {"model": model, "adapter": adapter}
+    loaded["deca"] = host.run(
+        "FantasyIDDecaLoader", deca="tiny_deca_model.tar", flame="tiny_generic_model.pkl"
+    )[0]
+    encoder = "tiny_EVA02_CLIP_L_336_psz14_s6B.pt"
+    loaded["encoder"] = host.run("FantasyIDFaceEncoderLoader", face_encoder=encoder)[0]
+    loaded["clip"] = host.run("CLIPLoader", clip_name="tiny_t5xxl.safetensors", type="cogvideox")[0]
+    loaded["vae"] = host.run("VAELoader", vae_name="tiny_cogvideox_vae.safetensors")[0]
+    identity, conditioned = make_identity(host, loaded, face), conditioning(host, loaded, face)
+
+    def report(**dials: Any) -> Tensor:
+        inputs = {"model": model, "adapter": adapter, "identity": identity, "strength": 1.0}
+        (applied,) = host.run("FantasyIDApply", **inputs, record=True, **dials)
+        latent = {"samples": sample(host, applied, conditioned, steps=12)}
+        return host.run("FantasyIDInjectionReport", model=applied, latent=latent)[0]
+
+    save("injection_report", report())
+    motion = host.run("FantasyIDLayerWeights", preset="motion", layers="")[0]
+    rows = [
+        report(start_percent=0.2, end_percent=0.8),
+        report(layer_weights=motion, branches="conditional only"),
+    ]
+    save("apply_dials", torch.cat(rows, dim=1))
+
+
+def draw_curves() -> None:
+    """Lines of numbers that the tooltips name."""
+    from fantasyid.diffusion import dynamic_cfg_scale
+    from fantasyid.steering import PRESETS, LayerWeights
+
+    weights = {preset: LayerWeights(preset).resolve(42) for preset in PRESETS[:3]}
+    save("layer_weights", lines(weights, "weight per block, first (left) to last", 1.0))
+    steps = [i / 50 for i in range(51)]
+    scales = {
+        "constant, 6": [6.0] * 51,
+        "dynamic_cfg, 6": [dynamic_cfg_scale(6.0, step) for step in steps],
+    }
+    save("guider", lines(scales, "cfg over the run, first step (left) to last", 7.0))
+
+
+def lines(curves: dict[str, list[float]], title: str, top: float) -> Tensor:
+    """`(1, H, W, 3)` of some curves from 0 to `top` with their names."""
+    width, height, left, upper, size = 640, 260, 40, 40, 190
+    colours = ((250, 230, 60), (32, 170, 170), (240, 120, 90))
+    canvas = Image.new("RGB", (width, height), (24, 24, 26))
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(14)
+    draw.text((left, 10), title, fill=(235, 235, 235), font=font)
+    for value in (0.0, top / 2, top):
+        y = upper + size * (1 - value / top)
+        draw.line((left, y, width - 150, y), fill=(70, 70, 74))
+        draw.text((6, y - 8), f"{value:g}", fill=(235, 235, 235), font=font)
+    for number, ((name, values), colour) in enumerate(zip(curves.items(), colours, strict=False)):
+        across = (width - 150 - left) / (len(values) - 1)
+        points = [(left + i * across, upper + size * (1 - v / top)) for i, v in enumerate(values)]
+        draw.line(points, fill=colour, width=3)
+        draw.text((width - 140, upper + 24 * number), name, fill=colour, font=font)
+    return torch.from_numpy(np.array(canvas)).float()[None] / 255
+
+
 def main() -> None:
     """Write all pictures."""
     from host_process import Host
@@ -115,7 +180,10 @@ def main() -> None:
         host = Host(comfyui, base)
         photo = torch.from_numpy(data.astronaut()).float()[None] / 255
         with torch.inference_mode():
-            draw_heads(host, draw_face(host, photo), photo)
+            face = draw_face(host, photo)
+            draw_heads(host, face, photo)
+            draw_injection(host, face)
+            draw_curves()
 
 
 if __name__ == "__main__":
