@@ -165,7 +165,7 @@ def _tell(
         f"score {score:.2f}"
         for take, score in zip(takes, rated, strict=True)
     ]
-    captions = [line.replace(": ", "\n", 1) for line in lines]
+    captions = [line.replace(": ", "\n").replace(", ", "\n") for line in lines]
     sheet = draw_sheet(stills, captions, chosen)
     words = f"Went on with seed {takes[chosen].seed} of {len(takes)}. " + "; ".join(lines) + "."
     if all(take.likeness is None and take.motion is None for take in takes):
