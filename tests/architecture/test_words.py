@@ -18,8 +18,8 @@ ERROR_TITLES = {"en": "## Errors", "zh": "## 报错"}
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 # The frontend has words of its own for these, which a pack should not replace for everybody.
 CATEGORIES_OF_THE_HOST = {"loaders", "sampling"}
-# Run once by hand, before there is a graph.
-RUN_BY_HAND = {"FantasyIDConvert"}
+# Run once by hand, before there is a graph; or on a LoRA, which only its user has.
+RUN_BY_HAND = {"FantasyIDConvert", "FantasyIDLoraLoader"}
 
 NODES = registered_nodes()
 WORDS = nodes_by_class()
@@ -166,6 +166,19 @@ def test_workflows_use_nodes_and_inputs_that_exist(name):
         # A socket that grows is written "heads.head0", "heads.head1", ...
         used = {name.split(".")[0] for name in item["inputs"]}
         assert used <= set(locale("en")[item["class_type"]]["inputs"]), f"node {number}"
+
+
+def test_every_workflow_is_a_template_with_a_picture():
+    folder = ROOT / "workflows"
+    names = {path.stem for path in (folder / "api").glob("*.json")}
+    assert {path.stem for path in folder.glob("*.json")} == names
+    assert {path.stem for path in folder.glob("*.jpg")} == names
+
+
+def test_the_readme_names_every_template():
+    readme = (ROOT / "README.md").read_text("utf-8")
+    missing = [p.stem for p in (ROOT / "workflows").glob("*.json") if f"`{p.stem}`" not in readme]
+    assert missing == []
 
 
 def test_every_node_is_in_a_workflow():

@@ -142,26 +142,19 @@ def test_the_head_turns_in_the_hosts_viewer(page):
     assert shown[0].endswith(".glb")
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "photo_to_video",
-        "look_at_the_face",
-        "native_sampling",
-        "edit_the_head",
-        "collect_views",
-    ],
-)
+WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in WORKFLOWS.glob("*.json")))
 def test_the_api_workflow_is_the_same_graph(page, name):
     """The UI's own conversion of a template gives the bundled API workflow."""
     import json
 
-    workflows = Path(__file__).resolve().parents[2] / "workflows"
-    ui = json.loads((workflows / f"{name}.json").read_text("utf-8"))
+    ui = json.loads((WORKFLOWS / f"{name}.json").read_text("utf-8"))
     page.evaluate("async (wf) => { await window.app.loadGraphData(wf, true, true, 'test') }", ui)
     page.wait_for_timeout(500)
     converted = page.evaluate("async () => (await window.app.graphToPrompt()).output")
-    bundled = json.loads((workflows / "api" / f"{name}.json").read_text("utf-8"))
+    bundled = json.loads((WORKFLOWS / "api" / f"{name}.json").read_text("utf-8"))
     assert len(converted) == len(bundled)
     assert _by_meaning(bundled, bundled) == _by_meaning(converted, bundled)
 

@@ -1,0 +1,98 @@
+"""Versions of the optional packages, and which of them stand in each other's way.
+
+Nothing is imported: a broken package must not break the doctor.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+
+from .findings import NOTE, OK, WARNING, Finding
+
+OPTIONAL = {
+    "scikit-image": "finds a face without a model file",
+    "insightface": "another face detector, and the recogniser of the metrics",
+    "onnxruntime": "runs ONNX face models",
+    "opencv-python": "measures motion",
+    "trimesh": "reads more mesh formats",
+    "pytorch3d": "draws meshes on a GPU",
+}
+# Several of one family write into the same folder: the last one installed wins, and removing one
+# breaks the other.
+FAMILIES = {
+    "onnxruntime": (
+        "onnxruntime",
+        "onnxruntime-gpu",
+        "onnxruntime-directml",
+        "onnxruntime-openvino",
+        "onnxruntime-rocm",
+    ),
+    "opencv-python": (
+        "opencv-python",
+        "opencv-python-headless",
+        "opencv-contrib-python",
+        "opencv-contrib-python-headless",
+    ),
+}
+# Not Meta's mesh renderer, whose name it has.
+IMPOSTOR = "drtk"
+SHOWN = ("torch", "numpy", "safetensors")
+
+
+def installed() -> dict[str, str]:
+    """Version of every package that the doctor knows and that is installed."""
+    names = {*OPTIONAL, *SHOWN, IMPOSTOR, *(n for family in FAMILIES.values() for n in family)}
+    found = {}
+    for name in sorted(names):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def packages(versions: Mapping[str, str]) -> list[Finding]:
+    """What the installed packages allow, and their clashes.
+
+    Args:
+        versions: Name to version, as `installed` gives.
+    """
+    shown = ", ".join(f"{name} {versions[name]}" for name in SHOWN if name in versions)
+    python = platform.python_version()
+    facts = {"python": python, **{name: versions.get(name, "") for name in SHOWN}}
+    found = [Finding(OK, "package", f"Python {python}, {shown}.", facts)]
+    found += [_optional(name, use, versions) for name, use in OPTIONAL.items()]
+    for family in FAMILIES.values():
+        there = [f"{name} {versions[name]}" for name in family if name in versions]
+        if len(there) > 1:
+            found.append(
+                Finding(
+                    WARNING,
+                    "package",
+                    f"{' and '.join(there)} are installed together and overwrite each other's "
+                    "files: uninstall all of them, then install one.",
+                    {"clash": there},
+                )
+            )
+    if IMPOSTOR in versions:
+        found.append(
+            Finding(
+                WARNING,
+                "package",
+                f"{IMPOSTOR} {versions[IMPOSTOR]} from the package index is not the renderer of "
+                f"that name but a stranger's upload: pip uninstall {IMPOSTOR}.",
+                {"impostor": IMPOSTOR, "version": versions[IMPOSTOR]},
+            )
+        )
+    return found
+
+
+def _optional(name: str, use: str, versions: Mapping[str, str]) -> Finding:
+    there = [n for n in FAMILIES.get(name, (name,)) if n in versions]
+    facts = {"name": name, "use": use, "versions": {n: versions[n] for n in there}}
+    if there:
+        words = ", ".join(f"{n} {versions[n]}" for n in there)
+        return Finding(OK, "package", f"{words}: {use}.", facts)
+    return Finding(NOTE, "package", f"{name} is not installed (optional: {use}).", facts)

@@ -1,0 +1,88 @@
+"""The folders of a ComfyUI that is not running, from its files alone."""
+
+from __future__ import annotations
+
+import os
+import re
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ..download.files import FILES
+from ..download.present import Places
+
+EXTRA_PATHS = "extra_model_paths.yaml"
+# Other names under which the host has files of a folder.
+ALSO = {"text_encoders": ("clip",)}
+OLDER_NAMES = {"clip": "text_encoders", "unet": "diffusion_models"}
+
+
+def host_version(comfyui: Path) -> str:
+    """The version that a ComfyUI folder says it is, "" where it does not."""
+    try:
+        text = (comfyui / "comfyui_version.py").read_text("utf-8")
+    except OSError:
+        return ""
+    match = re.search(r'__version__\s*=\s*"([^"]+)"', text)
+    return match[1] if match else ""
+
+
+def places_of(models: Path, extra_paths: Path | None = None) -> Places:
+    """Which folders are searched for which kind of file.
+
+    Args:
+        models: The host's folder `models`.
+        extra_paths: Its extra_model_paths.yaml, where there is one.
+
+    Raises:
+        ValueError: The yaml file cannot be read.
+    """
+    names = sorted({item.folder for item in FILES})
+    found = {
+        name: [models / name, *(models / other for other in ALSO.get(name, ()))] for name in names
+    }
+    for name, folder in extra_folders(extra_paths) if extra_paths else ():
+        target = OLDER_NAMES.get(name, name)
+        if target in found and folder not in found[target]:
+            found[target].append(folder)
+    return found
+
+
+def extra_folders(path: Path) -> list[tuple[str, Path]]:
+    """Folder names and folders of an extra_model_paths.yaml, read as the host reads it.
+
+    Raises:
+        ValueError: It cannot be read; says why.
+    """
+    if find_spec("yaml") is None:
+        raise ValueError(
+            f"{path} was not read: the package pyyaml is missing; run the doctor with "
+            "ComfyUI's own Python"
+        )
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path} cannot be read: {first}") from error
+    if content is None:
+        return []
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} cannot be read: it is no table of folders")
+    found: list[tuple[str, Path]] = []
+    for section in content.values():
+        if isinstance(section, dict):
+            found += _section(section, path.absolute().parent)
+    return found
+
+
+def _section(section: dict[Any, Any], beside: Path) -> list[tuple[str, Path]]:
+    base = os.path.expandvars(os.path.expanduser(str(section.get("base_path", ""))))
+    found = []
+    for name, lines in section.items():
+        if name in ("base_path", "is_default") or not isinstance(lines, str):
+            continue
+        for line in filter(None, lines.split("\n")):
+            found.append((str(name), Path(os.path.normpath(beside / base / line))))
+    return found
