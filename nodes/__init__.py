@@ -3,8 +3,12 @@
 from comfy_api.latest import ComfyExtension, io
 
 from ..fantasyid.host.files import register_folders
-from .apply import FantasyIDApply, FantasyIDFaceLatent
+from .apply import FantasyIDApply, FantasyIDFaceLatent, FantasyIDLayerWeights
+from .best_of import FantasyIDBestOf
 from .convert import FantasyIDConvert
+from .doctor import FantasyIDDoctor
+from .download import FantasyIDDownload
+from .evaluate import FantasyIDMetrics
 from .face import FantasyIDAlignFace, FantasyIDMultiView
 from .geometry import (
     FantasyIDFaceVertices,
@@ -13,12 +17,20 @@ from .geometry import (
     FantasyIDVerticesToMesh,
 )
 from .head_editing import FantasyIDAverageGeometry, FantasyIDEditGeometry
+from .identity import (
+    FantasyIDBlendIdentities,
+    FantasyIDInspectIdentity,
+    FantasyIDLoadIdentity,
+    FantasyIDSaveIdentity,
+)
 from .loaders import (
     FantasyIDAdapterLoader,
     FantasyIDDecaLoader,
     FantasyIDFaceEncoderLoader,
     FantasyIDModelLoader,
 )
+from .lora import FantasyIDLoraLoader
+from .report import FantasyIDInjectionReport
 from .sampling import (
     FantasyIDGuider,
     FantasyIDSampler,
@@ -32,6 +44,7 @@ NODES: list[type[io.ComfyNode]] = [
     FantasyIDAdapterLoader,
     FantasyIDFaceEncoderLoader,
     FantasyIDDecaLoader,
+    FantasyIDLoraLoader,
     FantasyIDAlignFace,
     FantasyIDMultiView,
     FantasyIDFaceVertices,
@@ -43,13 +56,23 @@ NODES: list[type[io.ComfyNode]] = [
     FantasyIDFaceTokens,
     FantasyIDCombine,
     FantasyIDFuse,
+    FantasyIDSaveIdentity,
+    FantasyIDLoadIdentity,
+    FantasyIDBlendIdentities,
+    FantasyIDInspectIdentity,
+    FantasyIDLayerWeights,
     FantasyIDApply,
     FantasyIDFaceLatent,
     FantasyIDScheduler,
     FantasyIDSamplerSelect,
     FantasyIDGuider,
     FantasyIDSampler,
+    FantasyIDBestOf,
+    FantasyIDInjectionReport,
+    FantasyIDMetrics,
+    FantasyIDDoctor,
     FantasyIDConvert,
+    FantasyIDDownload,
 ]
 
 

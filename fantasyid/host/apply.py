@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..identity import Identity
 from ..injection import injected_blocks
-from ..steering import CONDITIONAL, Curve, Steering
+from ..steering import CONDITIONAL, OWN, Curve, Steering
 from .cogvideox import (
     compute_dtype,
     correct_positions,
@@ -158,6 +158,8 @@ def describe_application(
         "following a curve" * (steering.curve is not None),
         f"weights {min(weights):.2g} to {max(weights):.2g} over the layers"
         * (min(weights) != max(weights)),
+        f"every block with the injector of layer {steering.shared_layer}"
+        * (steering.shared_layer != OWN),
         "in the conditional branch only" * (steering.branches == CONDITIONAL),
         "inside a mask" * (steering.mask is not None),
     ]

@@ -50,6 +50,15 @@ def require_cogvideox_i2v(model: Any) -> Any:
     return transformer
 
 
+def compute_dtype(model: Any) -> torch.dtype:
+    """In which dtype a MODEL will compute.
+
+    The shared base tells what the clone that is loaded just now computes in, so it is asked only
+    for what this MODEL leaves as it is.
+    """
+    return model.get_model_object("manual_cast_dtype") or model.model.get_dtype()
+
+
 def own_transformer(base: Any) -> Any:
     """The transformer of a host's model itself, also while a compiled form stands in its place."""
     transformer = base.diffusion_model

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import pytest
 import torch
+from compatibility import Measured
 from host_graph import align, conditioning, make_identity
+
+
+@pytest.fixture(scope="session")
+def compatible() -> Iterator[Callable[..., None]]:
+    """`compatible("EasyCache", "3 of 8 steps")`, last in a test, for docs/compatibility.md."""
+    measured = Measured()
+    yield measured.note
+    measured.save()
 
 
 @pytest.fixture(scope="session")
