@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def build_model(ours, released: dict[str, Tensor], dtype=torch.float32) -> tuple[Any, Any]:
-    """MODEL and adapter (injectors alone) of a state dict in released names, as our loader makes them.
+    """MODEL and adapter (injectors alone) of weights in released names, as our loader makes them.
 
     The host would compute bfloat16 weights in float32 on a CPU; here they compute in bfloat16,
     as on a GPU.

@@ -27,7 +27,8 @@ HEIGHTS = {
     "FantasyIDFuse": 146, "FantasyIDVerticesToMesh": 302, "SaveGLB": 532, "SaveVideo": 430,
     "FantasyIDMultiView": 700, "PreviewImage": 326, "FantasyIDInjectionReport": 360,
     "FantasyIDEditGeometry": 760, "Preview3D": 500, "FantasyIDCombine": 222,
-    "FantasyIDInspectIdentity": 420, "FantasyIDMetrics": 620,
+    "FantasyIDInspectIdentity": 420, "FantasyIDMetrics": 620, "FantasyIDDoctor": 420,
+    "FantasyIDDownload": 520, "PreviewAny": 620,
 }  # fmt: skip
 SHOWN_TEXT = 70  # below the widgets of a node that says what it did
 LINKS = {

@@ -21,7 +21,12 @@ def parts(host, loaded, identity, conditioned):
 def choose(host, loaded, parts, rule="dpm", **changes):
     (sampler,) = host.run("FantasyIDSamplerSelect", sampler=rule)
     inputs = {"sampler": sampler, "vae": loaded["vae"], "first_seed": 7, "takes": 3}
-    inputs |= {"probe_steps": 2, "likeness": 0.0, "preview_scale": 0.5, "recogniser": "none: FM only"}
+    inputs |= {
+        "probe_steps": 2,
+        "likeness": 0.0,
+        "preview_scale": 0.5,
+        "recogniser": "none: FM only",
+    }
     return host.run("FantasyIDBestOf", **(parts | inputs | {"detector": "cascade"} | changes))
 
 
