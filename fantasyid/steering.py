@@ -20,6 +20,7 @@ LIKENESS, BALANCED, MOTION, CUSTOM = "likeness", "balanced", "motion", "custom"
 PRESETS = (LIKENESS, BALANCED, MOTION, CUSTOM)
 # First and last layer of the straight line that a preset draws over the depth.
 PRESET_LINES = {LIKENESS: (1.0, 1.0), BALANCED: (0.6, 1.0), MOTION: (0.2, 0.8), CUSTOM: (0.0, 0.0)}
+OWN = -1  # each block has the injector of its own layer
 FRAMES_PER_LATENT = 4
 PIXELS_PER_TOKEN = 16
 
@@ -35,20 +36,29 @@ class LayerWeights:
         layers: "0-20, 25:0.5": these layers get the number behind the colon (1 without one), in
             place of the preset's; "" changes none.
         curve: Factor over the depth, from 0 (first layer) to 1 (last), or None.
+        share: A layer whose injector, keys and values every block gets in place of its own, or
+            `OWN`. Not released: the ablation without layer awareness.
     """
 
     preset: str = LIKENESS
     layers: str = ""
     curve: Curve | None = None
+    share: int = OWN
 
     def resolve(self, count: int) -> list[float]:
         """The factors of `count` injectors.
 
         Raises:
-            ValueError: An unknown preset, or a text that is not understood, with the part.
+            ValueError: An unknown preset, a text that is not understood, with the part, or a
+                layer that is not there.
         """
         if self.preset not in PRESET_LINES:
             raise ValueError(f'preset is "{self.preset}", expected one of {", ".join(PRESETS)}')
+        if not OWN <= self.share < count:
+            raise ValueError(
+                f"share_layer is {self.share}, the adapter has layers 0 to {count - 1}; {OWN} "
+                "gives each block its own"
+            )
         first, last = PRESET_LINES[self.preset]
         depths = [i / max(count - 1, 1) for i in range(count)]
         weights = [first + (last - first) * depth for depth in depths]
@@ -157,6 +167,11 @@ class Steering:
         if percent < self.start_percent or ended:
             return 0.0
         return 1.0 if self.curve is None else float(self.curve(percent))
+
+    @property
+    def shared_layer(self) -> int:
+        """The layer whose injector every block gets, or `OWN`."""
+        return OWN if self.layer_weights is None else self.layer_weights.share
 
     def per_layer(self, count: int) -> list[float]:
         """The constant factor of each of `count` injectors."""

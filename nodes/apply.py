@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..fantasyid.host import apply, latents, messages
-from ..fantasyid.steering import BRANCHES, PRESETS, LayerWeights, Steering, why_not_layers
+from ..fantasyid.steering import BRANCHES, OWN, PRESETS, LayerWeights, Steering, why_not_layers
 from . import types
 
 
@@ -189,6 +189,17 @@ class FantasyIDLayerWeights(io.ComfyNode):
                     tooltip="From the Curve Editor node: a further factor from the first block "
                     "(left) to the last (right). Start without it.",
                 ),
+                io.Int.Input(
+                    "share_layer",
+                    advanced=True,
+                    default=-1,
+                    min=-1,
+                    max=999,
+                    optional=True,
+                    tooltip="Give every block the injector of this one layer, as in the paper's "
+                    "ablation without layer awareness. Higher takes a later layer; -1 is released: "
+                    "each block its own. Start with -1.",
+                ),
             ],
             outputs=[types.LayerWeights.Output("layer_weights", display_name="layer_weights")],
         )
@@ -198,8 +209,11 @@ class FantasyIDLayerWeights(io.ComfyNode):
         return why_not_layers(layers) or True
 
     @classmethod
-    def execute(cls, preset: str, layers: str, depth_curve: Any = None) -> io.NodeOutput:
-        return io.NodeOutput(LayerWeights(preset, layers, apply.curve_of(depth_curve)))
+    def execute(
+        cls, preset: str, layers: str, depth_curve: Any = None, share_layer: int = OWN
+    ) -> io.NodeOutput:
+        weights = LayerWeights(preset, layers, apply.curve_of(depth_curve), share_layer)
+        return io.NodeOutput(weights)
 
 
 class FantasyIDFaceLatent(io.ComfyNode):
