@@ -52,6 +52,35 @@ def points_from_box(box: Sequence[float], roll_deg: float = 0.0) -> NDArray[np.f
     return (upright - centre) @ np.array([[cosine, sine], [-sine, cosine]]) + centre
 
 
+def box_from_points(points: Sequence[Sequence[float]]) -> tuple[float, float, float, float]:
+    """The box that a detector would draw around a face with these points: approximate.
+
+    The inverse of `points_from_box` for a square box, at any roll. A face in profile has its eyes
+    close together, so its size is taken from the line of eyes and mouth where that is longer.
+
+    Args:
+        points: `(5, 2)` pixels.
+
+    Returns:
+        `(x0, y0, x1, y1)` pixels, square.
+    """
+    given = np.asarray(points, np.float64)
+    eyes, mouth = given[:2].mean(0), given[3:].mean(0)
+    template_eyes, template_mouth = FACE_TEMPLATE_PX[:2].mean(0), FACE_TEMPLATE_PX[3:].mean(0)
+    across, down = given[1] - given[0], mouth - eyes
+    template_across = np.hypot(*(FACE_TEMPLATE_PX[1] - FACE_TEMPLATE_PX[0]))
+    scale = max(
+        np.hypot(*across) / template_across,
+        np.hypot(*down) / np.hypot(*(template_mouth - template_eyes)),
+    )
+    side = scale * template_across / _BOX_EYE_DISTANCE
+    roll = math.atan2(across[1], across[0])
+    offset = np.array([0.5 - _BOX_CENTRE, 0.5 - _BOX_EYE_LINE]) * side
+    cosine, sine = math.cos(roll), math.sin(roll)
+    x, y = eyes + offset @ np.array([[cosine, sine], [-sine, cosine]])
+    return (x - side / 2, y - side / 2, x + side / 2, y + side / 2)
+
+
 def parse_points(text: str) -> NDArray[np.float64] | None:
     """Five points that a person typed.
 

@@ -13,7 +13,7 @@ from .cascade import detect_quickly, detect_with_cascade, turn_photo
 from .detect import detect_with_landmarker, faces_from_boxes, faces_from_landmarks
 from .faces import DetectedFace, left_to_right, make_face
 from .insight import open_insightface
-from .points import parse_points
+from .points import box_from_points, parse_points
 from .scrfd import open_scrfd
 
 DETECTORS = ("auto", "insightface", "cascade", "scrfd")
@@ -180,5 +180,4 @@ def insightface_folder(folders: Sequence[Path]) -> Path:
 
 
 def _from_points(points: Sequence[Sequence[float]]) -> DetectedFace:
-    xs, ys = [p[0] for p in points], [p[1] for p in points]
-    return make_face((min(xs), min(ys), max(xs), max(ys)), points, 1.0, "points by hand")
+    return make_face(box_from_points(points), points, 1.0, "points by hand")

@@ -18,7 +18,7 @@ from fantasyid.face.crop import (
     similarity_lmeds,
     warp_affine,
 )
-from fantasyid.face.points import parse_points, points_from_box
+from fantasyid.face.points import box_from_points, parse_points, points_from_box
 
 few = settings(max_examples=40, deadline=None, derandomize=True)
 ASTRONAUT = [[204, 108], [248, 107], [228, 132], [209, 155], [244, 154]]
@@ -279,3 +279,21 @@ def test_wrong_texts_are_named(text: str, words: str) -> None:
 
 def test_an_empty_text_gives_no_points() -> None:
     assert parse_points(" \n ") is None
+
+
+@given(st.floats(-50, 500), st.floats(-50, 500), st.floats(20, 400), st.floats(-180, 180))
+def test_a_box_comes_back_from_its_points_at_any_roll(x, y, side, roll):
+    box = (x, y, x + side, y + side)
+    # The eyes of the template are a quarter of a pixel apart in height.
+    assert np.allclose(box_from_points(points_from_box(box, roll)), box, atol=1e-3 * side)
+
+
+def test_a_profile_has_a_box_as_large_as_its_face():
+    """The eyes move together, the line from eyes to mouth stays."""
+    points = points_from_box((100, 100, 300, 300))
+    middle = points[:, :1].mean()
+    turned = np.column_stack([middle + 0.3 * (points[:, 0] - middle), points[:, 1]])
+    x0, y0, x1, y1 = box_from_points(turned)
+    assert x1 - x0 == pytest.approx(200, rel=0.05)
+    assert (x0 + x1) / 2 == pytest.approx(200, abs=10)
+    assert (y0 + y1) / 2 == pytest.approx(200, abs=10)
