@@ -130,7 +130,8 @@ class LayerInjector(nn.Module):
                     f"{keys.shape[0]} identities for a batch of {batch}: give one, or one per item"
                 )
             keys, values = keys.expand(batch, -1, -1), values.expand(batch, -1, -1)
-            # Released behaviour: q and k are each scaled by head_dim^-1/4, the default scale.
+            # Released behaviour: q and k are each scaled by head_dim^-1/4, which is the default
+            # scale.
             part = attend(query, keys, values, self.num_heads)  # (B, N, C)
             part = part if scale is None else part * scale
             attended = part if attended is None else attended + part

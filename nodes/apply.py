@@ -262,9 +262,9 @@ class FantasyIDFaceLatent(io.ComfyNode):
                     "length",
                     default=49,
                     min=1,
-                    max=1021,
-                    step=4,
-                    tooltip="Frames of the video, 4 k + 1. The model was trained at 49 (6 seconds "
+                    max=1017,
+                    step=8,
+                    tooltip="Frames of the video, 8 k + 1. The model was trained at 49 (6 seconds "
                     "at 8 frames per second); more needs Context Windows (Manual) on the model, "
                     "set as the help page says.",
                 ),

@@ -21,10 +21,10 @@ DEFAULT_SIZE = "720x480x49"
 def _size(text: str) -> VideoSize:
     match = re.fullmatch(r"(\d{2,4})x(\d{2,4})x(\d{1,4})", text)
     size = VideoSize(*map(int, match.groups())) if match else None
-    if size is None or size.width % 16 or size.height % 16 or size.length % 4 != 1:
+    if size is None or size.width % 16 or size.height % 16 or size.length % 8 != 1:
         raise argparse.ArgumentTypeError(
             f'"{text}" is no size: write WIDTHxHEIGHTxFRAMES like {DEFAULT_SIZE}, sides multiples '
-            "of 16, frames 4 k + 1"
+            "of 16, frames 8 k + 1"
         )
     return size
 

@@ -17,7 +17,7 @@ from .previews import FACTORS_KEY
 from .stages import as_crop
 
 LATENT_CHANNELS = 16
-SIDE_STEP, SIDE_MAX, LENGTH_MAX = 16, 2048, 1021
+SIDE_STEP, SIDE_MAX, LENGTH_MAX = 16, 2048, 1017
 
 
 def why_impossible_size(width: int, height: int, length: int) -> str | None:
@@ -29,10 +29,12 @@ def why_impossible_size(width: int, height: int, length: int) -> str | None:
                 f"{name} is {side}: the model needs multiples of {SIDE_STEP} up to {SIDE_MAX} "
                 f"pixels; the nearest is {near}"
             )
-    if length % 4 != 1 or not 1 <= length <= LENGTH_MAX:
-        near = min(max(round((length - 1) / 4), 0) * 4 + 1, LENGTH_MAX)
+    if length % 8 != 1 or not 1 <= length <= LENGTH_MAX:
+        near = min(max(round((length - 1) / 8), 0) * 8 + 1, LENGTH_MAX)
+        # An even number of latent frames decodes to three frames too many in ComfyUI, and fails in
+        # its tiled decoder: said here, not after the sampling.
         return (
-            f"length is {length} frames: the model needs 4 k + 1 of them (1, 5, ..., 49) up to "
+            f"length is {length} frames: ComfyUI decodes 8 k + 1 of them (1, 9, ..., 49) up to "
             f"{LENGTH_MAX}; the nearest is {near}"
         )
     return None

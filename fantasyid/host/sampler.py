@@ -142,9 +142,13 @@ class ReleasedSampler(comfy.samplers.Sampler):
     ) -> Tensor:
         if self.rule == "ddim":
             return ddim_step(sample, denoised, alpha, alpha_next)
-        # Drawn on the CPU: the same on every device for one seed.
-        noise = torch.randn(sample.shape, generator=generator).to(sample)
+        noise = self._noise(sample, generator)
         return dpm_step(sample, denoised, noise, alpha, alpha_next, history)
+
+    @staticmethod
+    def _noise(like: Tensor, generator: torch.Generator) -> Tensor:
+        """Drawn on the CPU: the same on every device for one seed."""
+        return torch.randn(like.shape, generator=generator).to(like)
 
     @staticmethod
     def _alphas(model_wrap: Any, sigmas: Tensor) -> list[float]:

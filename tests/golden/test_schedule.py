@@ -93,7 +93,9 @@ def test_trajectory_through_the_host(
     samplers = ours("fantasyid.host.sampler")
     draws = iter(schedule[f"traj{steps}_noise_used"])
     monkeypatch.setattr(
-        samplers, "_noise_source", lambda like, _seed: lambda: packed(next(draws)).to(like)
+        samplers.ReleasedSampler,
+        "_noise",
+        staticmethod(lambda like, _generator: packed(next(draws)).to(like)),
     )
     width = model.model.diffusion_model.patch_embed.text_proj.in_features
     positive, negative = ([[torch.full((1, 226, width), v), {}]] for v in (1.0, 0.0))

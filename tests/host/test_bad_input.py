@@ -67,7 +67,7 @@ def test_a_wrong_file_in_a_slot_is_called_by_its_name(client, graph, node, field
     [
         ({"width": 100}, "width is 100: the model needs multiples of 16"),
         ({"height": 72}, "the nearest is 64"),
-        ({"length": 10}, "length is 10 frames: the model needs 4 k + 1"),
+        ({"length": 10}, "length is 10 frames: ComfyUI decodes 8 k + 1"),
         ({"length": 0}, "the nearest is 1"),
         ({"width": 4096}, "up to 2048"),
     ],
@@ -79,7 +79,7 @@ def test_an_impossible_size_is_refused_at_queue_time(client, graph, size, words)
 
 
 def test_positions_beyond_the_trained_range_are_refused(client, graph):
-    text = refusal(client, changed(graph, "FantasyIDFaceLatent", length=53))
+    text = refusal(client, changed(graph, "FantasyIDFaceLatent", length=57))
     assert "at most 49 frames" in text
 
 

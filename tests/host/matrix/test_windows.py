@@ -7,7 +7,7 @@ import torch
 from compatibility import CONTENT
 from host_graph import apply, conditioning, sample
 
-FRAMES = 16  # latent frames: 61 frames of video
+FRAMES = 17  # latent frames: 65 frames of video
 WINDOW = 13
 SETTINGS = {
     "context_length": WINDOW,
@@ -73,7 +73,7 @@ def test_every_window_sees_the_face(
     shown = long_clip[0][0][1]["concat_latent_image"]
     face = loaded["model"].model.process_latent_in(shown.clone())[0, :, 0]
     assert {frame for window, _ in seen for frame in window} == set(range(FRAMES))
-    assert any(0 not in window for window, _ in seen), "no window begins later than the clip"
+    assert len({tuple(window) for window, _ in seen}) > 1, "one window does not slide"
     for window, given in seen:
         anchored = EACH[name].get("causal_window_fix", False) and window[0] > 0
         assert given.shape[2] == len(window) + anchored <= WINDOW

@@ -1,0 +1,142 @@
+"""What was done, on disk: a command that is killed at any byte goes on where it stopped.
+
+The journal is a file of JSON lines to which lines are only added. A line counts once its line
+break is there; a half-written last one is cut off. Files appear whole or not at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+Entry = dict[str, Any]
+
+
+class Journal:
+    """Remembers the last word about everything.
+
+    Args:
+        path: Of the file; it is made where it is missing.
+
+    Raises:
+        ValueError: A line in the middle is damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        data = path.read_bytes() if path.exists() else b""
+        entries, whole = parse_lines(data, path)
+        if whole < len(data):
+            os.truncate(path, whole)
+        self._last: dict[tuple[str, str], Entry] = {}
+        for entry in entries:
+            self._last[(entry["about"], entry["key"])] = entry
+
+    def last(self, about: str, key: str) -> Entry | None:
+        """The last word about something, or None."""
+        return self._last.get((about, key))
+
+    def add(self, about: str, key: str, **values: Any) -> None:
+        """Write a line; it is on the disk when this returns."""
+        entry = {"about": about, "key": key, **values}
+        line = json.dumps(entry, ensure_ascii=False, allow_nan=False) + "\n"
+        with self.path.open("ab") as file:
+            file.write(line.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        self._last[(about, key)] = entry
+
+
+def parse_lines(data: bytes, path: Path) -> tuple[list[Entry], int]:
+    """The entries of a journal, and how many of its bytes are whole lines.
+
+    Args:
+        data: All bytes.
+        path: Where they come from, for the error.
+
+    Raises:
+        ValueError: A whole line is no entry.
+    """
+    whole = data.rfind(b"\n") + 1
+    entries = []
+    for number, line in enumerate(data[:whole].split(b"\n")[:-1], 1):
+        try:
+            entry = json.loads(line)
+            if not isinstance(entry["about"], str) or not isinstance(entry["key"], str):
+                raise TypeError
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"line {number} of {path} is damaged: put back a copy of the file, or delete that "
+                "line; what it told of is done again"
+            ) from error
+        entries.append(entry)
+    return entries, whole
+
+
+def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file so that it is there whole or not at all.
+
+    Args:
+        path: Of the file; an older one is replaced, missing folders are made.
+        write: Writes the content.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    half = path.with_name(path.name + ".tmp")
+    try:
+        with half.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(half, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            half.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file so that it is there whole or not at all."""
+    write_whole(path, lambda file: file.write(text.encode()))
+
+
+@contextlib.contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Keep every other process out; a killed process holds nothing.
+
+    Args:
+        path: A file for the lock alone; it stays.
+
+    Raises:
+        ValueError: Another process is at it.
+    """
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        if not _lock(file):
+            raise ValueError(
+                f"another run of this command works in {path.parent}: wait for it, or give this "
+                "one another --out"
+            )
+        yield
+    finally:
+        os.close(file)
+
+
+def _lock(file: int) -> bool:
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        # A file system without locks (some network drives) must not stop anybody.
+        return error.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
+    return True

@@ -1,0 +1,214 @@
+"""The numbers of all videos: a row for each, and the paper's Table 2 for each variant."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .journal import Journal
+from .measuring import COLUMNS, Meter
+from .plan import Job
+from .run import FAILED, MADE, measured_key
+from .statistics import Estimate, bootstrap_mean
+from .variants import FULL, VARIANTS
+
+# Name, direction that is better, and decimals of each column.
+SHOWN = {"rs": ("RS", "↑", 3), "ifs": ("IFS", "↑", 3), "fm": ("FM", "↑", 3), "fid": ("FID", "↓", 1)}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One video.
+
+    Attributes:
+        job: Its id.
+        reference: File name of the photo.
+        prompt: Number of the prompt, from 1.
+        seed: Of the noise.
+        variant: Key of `VARIANTS`.
+        rs: Cosine to the reference; None where nobody measured it, as for the next three.
+        ifs: Cosine to the frame before.
+        fm: Motion, percent of the face's size per frame.
+        fid: Of the face crops.
+        faces: Frames with a face.
+        frames: All frames; 0 where there is no video.
+        note: Why something is not there; "" for nothing.
+        video_sha256: Of the file; "" where there is no video.
+        latent_sha256: Of the file.
+    """
+
+    job: str
+    reference: str
+    prompt: int
+    seed: int
+    variant: str
+    rs: float | None
+    ifs: float | None
+    fm: float | None
+    fid: float | None
+    faces: int
+    frames: int
+    note: str
+    video_sha256: str
+    latent_sha256: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All videos of one variant.
+
+    Attributes:
+        variant: Key of `VARIANTS`.
+        videos: How many there are.
+        failed: How many could not be made; they are in no mean.
+        faces: Frames with a face, of all videos.
+        frames: All frames.
+        means: Per column.
+        differences: Per column, to the full model, over the pairs of videos with the same photo,
+            prompt and seed; none for the full model itself.
+    """
+
+    variant: str
+    videos: int
+    failed: int
+    faces: int
+    frames: int
+    means: dict[str, Estimate]
+    differences: dict[str, Estimate]
+
+
+def make_rows(jobs: Iterable[Job], journal: Journal, meter: Meter) -> list[Row]:
+    """A row for each job, in order."""
+    return [_row(job, journal, meter) for job in jobs]
+
+
+def _row(job: Job, journal: Journal, meter: Meter) -> Row:
+    state = journal.last("job", job.id) or {}
+    values = journal.last("measured", measured_key(job, meter)) or {}
+    if state.get("state") == FAILED:
+        note, values = f"no video: {state['reason']}", {}
+    elif not values:
+        note = "not measured yet" if state.get("state") == MADE else "not made yet"
+    else:
+        note = values["note"]
+    made = state if state.get("state") == MADE else {}
+    return Row(
+        job=job.id,
+        reference=job.reference.name,
+        prompt=job.prompt_number,
+        seed=job.seed,
+        variant=job.variant,
+        rs=values.get("rs"),
+        ifs=values.get("ifs"),
+        fm=values.get("fm"),
+        fid=values.get("fid"),
+        faces=values.get("faces", 0),
+        frames=values.get("frames", 0),
+        note=note,
+        video_sha256=made.get("video", ""),
+        latent_sha256=made.get("latent", ""),
+    )
+
+
+def summarise(rows: Sequence[Row]) -> list[Summary]:
+    """One summary for each variant, in the order of `VARIANTS`."""
+    full = {(r.reference, r.prompt, r.seed): r for r in rows if r.variant == FULL}
+    found = []
+    for variant in VARIANTS:
+        own = [row for row in rows if row.variant == variant]
+        if not own:
+            continue
+        pairs = [(r, full.get((r.reference, r.prompt, r.seed))) for r in own if variant != FULL]
+        found.append(
+            Summary(
+                variant,
+                sum(row.frames > 0 for row in own),
+                sum(row.note.startswith("no video") for row in own),
+                sum(row.faces for row in own),
+                sum(row.frames for row in own),
+                {name: bootstrap_mean([getattr(r, name) for r in own]) for name in COLUMNS},
+                {name: bootstrap_mean(_differences(pairs, name)) for name in COLUMNS}
+                if variant != FULL and full
+                else {},
+            )
+        )
+    return found
+
+
+def _differences(pairs: Iterable[tuple[Row, Row | None]], name: str) -> list[float | None]:
+    values = []
+    for row, other in pairs:
+        ours, theirs = getattr(row, name), None if other is None else getattr(other, name)
+        values.append(None if ours is None or theirs is None else ours - theirs)
+    return values
+
+
+def shown(estimate: Estimate | None, name: str, sign: str = "") -> str:
+    """A mean with its interval, as a table shows it."""
+    if estimate is None or estimate.mean is None:
+        return "-"
+    decimals = SHOWN[name][2]
+    text = f"{estimate.mean:{sign}.{decimals}f}"
+    if estimate.low is None or estimate.high is None:
+        return text
+    return f"{text} [{estimate.low:{sign}.{decimals}f}, {estimate.high:{sign}.{decimals}f}]"
+
+
+def as_markdown(summaries: Sequence[Summary]) -> str:
+    """Table 2's columns, a line for each variant; below it the differences to the full model."""
+    heads = [f"{title} {arrow}" for title, arrow, _ in SHOWN.values()]
+    lines = _table(
+        ["", *heads, "faces found", "videos"],
+        [
+            [
+                VARIANTS[s.variant].title,
+                *(shown(s.means[name], name) for name in COLUMNS),
+                f"{s.faces} of {s.frames}",
+                f"{s.videos}" + f" ({s.failed} failed)" * (s.failed > 0),
+            ]
+            for s in summaries
+        ],
+    )
+    others = [s for s in summaries if s.differences]
+    if others:
+        lines += ["", "Difference to the full model, same photo, prompt and seed:", ""]
+        lines += _table(
+            ["", *heads],
+            [
+                [
+                    VARIANTS[s.variant].title,
+                    *(shown(s.differences[name], name, "+") for name in COLUMNS),
+                ]
+                for s in others
+            ],
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    return lines + ["| " + " | ".join(row) + " |" for row in rows]
+
+
+def as_csv(rows: Sequence[Row]) -> str:
+    """A line for each video; a cell is empty where there is nothing to measure."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(Row.__dataclass_fields__)
+    for row in rows:
+        writer.writerow("" if v is None else v for v in asdict(row).values())
+    return text.getvalue()
+
+
+def as_json(rows: Sequence[Row], summaries: Sequence[Summary], facts: dict[str, Any]) -> str:
+    """Everything in one, for programs."""
+    content = {
+        **facts,
+        "variants": [asdict(summary) for summary in summaries],
+        "videos": [asdict(row) for row in rows],
+    }
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

@@ -1,0 +1,102 @@
+"""The ablations of the paper's Table 3 that exist at inference, as edits of the workflow.
+
+The paper trained a model for each row; here one trained model runs without a part of it. So the
+differences need not be the paper's.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .workflow import Graph, links, nodes_of, only_node, set_input, with_sources
+
+FULL = "full"
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One row of the ablation.
+
+    Attributes:
+        key: Its name on the command line.
+        title: For people.
+        edit: A copy of a workflow to one with the part taken out; gets the shared layer.
+    """
+
+    key: str
+    title: str
+    edit: Callable[[Graph, int], Graph]
+
+
+def edited(graph: Graph, variant: str, share_layer: int) -> Graph:
+    """A copy of a workflow for a variant.
+
+    Args:
+        graph: API format.
+        variant: A key of `VARIANTS`.
+        share_layer: Whose injector every block gets where the layers share one.
+
+    Raises:
+        ValueError: No such variant, or the workflow has not what it takes.
+    """
+    if variant not in VARIANTS:
+        raise ValueError(f'the variant is "{variant}", expected one of: {", ".join(VARIANTS)}')
+    return VARIANTS[variant].edit(copy.deepcopy(graph), share_layer)
+
+
+def _unchanged(graph: Graph, _: int) -> Graph:
+    return graph
+
+
+def _without_face_tokens(graph: Graph, _: int) -> Graph:
+    set_input(graph, "FantasyIDApply", "looks", 0.0)
+    return graph
+
+
+def _without_vertex_tokens(graph: Graph, _: int) -> Graph:
+    set_input(graph, "FantasyIDApply", "shape", 0.0)
+    return graph
+
+
+def _without_layer_awareness(graph: Graph, layer: int) -> Graph:
+    """Layer weights that share one layer's injector, between every Apply and what feeds it."""
+    if nodes_of(graph, "FantasyIDLayerWeights"):
+        set_input(graph, "FantasyIDLayerWeights", "share_layer", layer)
+        return graph
+    applied = nodes_of(graph, "FantasyIDApply")
+    if not applied:
+        raise ValueError("the workflow has no FantasyIDApply, whose layers are to share one")
+    inputs = {"preset": "likeness", "layers": "", "share_layer": layer}
+    graph["share_layer"] = {"class_type": "FantasyIDLayerWeights", "inputs": inputs}
+    for key in applied:
+        graph[key]["inputs"]["layer_weights"] = ["share_layer", 0]
+    return graph
+
+
+def _without_face_latent(graph: Graph, _: int) -> Graph:
+    """The prompts go past the Face Latent node, which then only sizes the empty latent.
+
+    Without an image the host fills the image channels with zeros.
+    """
+    key = only_node(graph, "FantasyIDFaceLatent")
+    past = {0: graph[key]["inputs"]["positive"], 1: graph[key]["inputs"]["negative"]}
+    for node in graph.values():
+        for name, source, output in list(links(node)):
+            if source == key and output in past:
+                node["inputs"][name] = past[output]
+    savers = [k for name in ("SaveVideo", "SaveLatent") for k in nodes_of(graph, name)]
+    return with_sources(graph, savers)
+
+
+VARIANTS = {
+    variant.key: variant
+    for variant in (
+        Variant(FULL, "FantasyID", _unchanged),
+        Variant("no-face-tokens", "without face tokens", _without_face_tokens),
+        Variant("no-vertex-tokens", "without vertex tokens", _without_vertex_tokens),
+        Variant("shared-layer", "without layer awareness", _without_layer_awareness),
+        Variant("no-face-latent", "without the face latent", _without_face_latent),
+    )
+}
