@@ -132,6 +132,13 @@ def test_looks_and_shape_split_the_residual():
     assert given(0.0, 1.0).norm() > 0
 
 
+def test_looks_are_the_first_tokens_and_shape_the_rest():
+    values = torch.randn(1, 7, 256)
+    weighed = weigh_values(values, 3, looks=0.5, shape=2.0)
+    torch.testing.assert_close(weighed[:, :3], 0.5 * values[:, :3])
+    torch.testing.assert_close(weighed[:, 3:], 2.0 * values[:, 3:])
+
+
 def test_identities_add_up_in_any_order():
     injector = tiny_injector()
     hidden = torch.randn(2, 5, 192)

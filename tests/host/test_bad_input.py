@@ -68,6 +68,7 @@ def test_a_wrong_file_in_a_slot_is_called_by_its_name(client, graph, node, field
         ({"width": 100}, "width is 100: the model needs multiples of 16"),
         ({"height": 72}, "the nearest is 64"),
         ({"length": 10}, "length is 10 frames: ComfyUI decodes 8 k + 1"),
+        ({"length": 13}, "length is 13 frames: ComfyUI decodes 8 k + 1"),
         ({"length": 0}, "the nearest is 1"),
         ({"width": 4096}, "up to 2048"),
     ],

@@ -240,6 +240,16 @@ def test_the_report_measures_what_is_added(host, loaded, steered, conditioned):
     assert unconditional.isnan().all(), "cfg 1 has no unconditional branch"
 
 
+def test_the_videos_of_a_batch_are_measured_together(ours):
+    """Length over all videos of a branch: root of the sum of squares, of each of the two parts."""
+    norms = torch.tensor([[3.0, 4.0, 0.0, 1.0], [6.0, 8.0, 1.0, 0.0]])
+    ratios = ours("fantasyid.host.record")._ratio(norms, 2)
+    torch.testing.assert_close(ratios, torch.tensor([0.5, 1.0]))
+    skewed = torch.tensor([[3.0, 4.0], [0.0, 13.0]])
+    ratio = ours("fantasyid.host.record")._ratio(skewed, 1)
+    torch.testing.assert_close(ratio, torch.tensor([5.0 / 13.0]))
+
+
 @pytest.mark.parametrize(
     ("dials", "words"),
     [({}, "nothing was recorded: turn on record"), ({"strength": 0.0}, "carries no identity")],
@@ -252,9 +262,9 @@ def test_a_report_without_a_record_says_why(host, steered, conditioned, dials, w
         host.run("FantasyIDInjectionReport", model=steered(record=True), latent=latent)
 
 
-def guided(host, model, conditioned, steps=3, **scales):
+def guided(host, model, conditioned, steps=3, cfg=6.0, **scales):
     positive, negative, latent = conditioned
-    inputs = {"model": model, "positive": positive, "negative": negative, "cfg": 6.0}
+    inputs = {"model": model, "positive": positive, "negative": negative, "cfg": cfg}
     (guider,) = host.run("FantasyIDGuider", **inputs, **scales)
     (sigmas,) = host.run("FantasyIDScheduler", model=model, steps=steps, denoise=1.0)
     (sampler,) = host.run("FantasyIDSamplerSelect", sampler="ddim")
@@ -278,6 +288,16 @@ def test_identity_guidance_moves_along_what_the_identity_changes(host, steered, 
     )
     assert (one - off).norm() / off.norm() > 1e-4
     torch.testing.assert_close(two - off, 2 * (one - off), rtol=1e-3, atol=1e-4)
+
+
+def test_identity_guidance_leads_away_from_the_video_without_identity(host, steered, conditioned):
+    """At cfg 1 in one step: with + scale * (with - without)."""
+    runs = {"steps": 1, "cfg": 1.0}
+    with_identity = guided(host, steered(), conditioned, **runs)
+    without = guided(host, steered(strength=0.0), conditioned, **runs)
+    got = guided(host, steered(), conditioned, identity_scale=1.5, **runs)
+    expected = with_identity + 1.5 * (with_identity - without)
+    torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_identity_guidance_costs_one_call_where_it_acts(host, loaded, steered, conditioned):
