@@ -23,7 +23,8 @@ COLOURS = ("#4f8f86", "#3f789e", "#8888AA", "#88AA88", "#b58b2a", "#a4574c")
 LEFT, TOP, GAP, COLUMN_GAP, HEAD = 20, 30, 70, 40, 90
 # What a node shows needs room that its widgets alone would not take.
 HEIGHTS = {
-    "CLIPTextEncode": 190, "LoadImage": 402, "LoadVideo": 382, "FantasyIDAlignFace": 620, "FantasyIDFaceVertices": 284,
+    "CLIPTextEncode": 190, "LoadImage": 402, "LoadVideo": 382,
+    "FantasyIDAlignFace": 620, "FantasyIDFaceVertices": 284,
     "FantasyIDFuse": 146, "FantasyIDVerticesToMesh": 302, "SaveGLB": 532, "SaveVideo": 430,
     "FantasyIDMultiView": 700, "PreviewImage": 326, "FantasyIDInjectionReport": 360,
     "FantasyIDEditGeometry": 760, "Preview3D": 500, "FantasyIDCombine": 222,
