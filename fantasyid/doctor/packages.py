@@ -13,10 +13,8 @@ from .findings import NOTE, OK, WARNING, Finding
 
 OPTIONAL = {
     "scikit-image": "finds a face without a model file",
-    "insightface": "another face detector, and the recogniser of the metrics",
-    "onnxruntime": "runs ONNX face models",
-    "opencv-python": "measures motion",
-    "trimesh": "reads more mesh formats",
+    "insightface": "another face detector",
+    "onnxruntime": "runs SCRFD, and the face recognisers of the metrics",
     "pytorch3d": "draws meshes on a GPU",
 }
 # Several of one family write into the same folder: the last one installed wins, and removing one
