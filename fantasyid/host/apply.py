@@ -83,6 +83,12 @@ def apply_identity(
             f"{config.dim}: they come from different checkpoints (tiny and real parts mixed?)"
         )
     injected_blocks(len(transformer.blocks), config.num_injectors)
+    before = injection_of(model)
+    if before is not None and len(before.applied[0].factors) != config.num_injectors:
+        raise ValueError(
+            f"the model carries an identity with {len(before.applied[0].factors)} injectors, "
+            f"the adapter {adapter.source} has {config.num_injectors}: apply both with one adapter"
+        )
     factors = steering.per_layer(config.num_injectors)
     clone = model.clone() if has_released_positions(model) else correct_positions(model)
     if identity.is_empty or steering.is_off or not any(factors):
@@ -103,7 +109,6 @@ def apply_identity(
         steering,
         tuple(factors),
     )
-    before = injection_of(model)
     earlier, recorder = ((), None) if before is None else (before.applied, before.recorder)
     _attach(clone, IdentityInjection((*earlier, applied), Recorder() if record else recorder))
     return clone

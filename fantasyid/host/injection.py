@@ -136,7 +136,9 @@ class IdentityInjection:
         if kwargs.pop(IDENTITY_FREE, None) is not None:
             return executor(*args, **kwargs)
         base, call = executor.class_obj, Call(executor.class_obj, args, kwargs)
-        run = self._runs.setdefault(call.device, _Run(len(self.applied[0].factors)))
+        if call.device not in self._runs:
+            self._runs[call.device] = _Run(len(self.applied[0].factors))
+        run = self._runs[call.device]
         self._fill(run, base, call)
         transformer = own_transformer(base)
         with ExitStack() as stack:

@@ -120,6 +120,18 @@ def test_two_people_add_up_in_any_order(host, steered, conditioned, other, relea
     assert not torch.allclose(first, released, atol=1e-4)
 
 
+def test_adapters_of_different_depth_are_refused_before_sampling(ours, steered):
+    """The first identity as an adapter with injectors for every other block would leave it."""
+    import dataclasses
+
+    model, apply = steered(), ours("fantasyid.host.apply")
+    (applied,) = apply.injection_of(model).applied
+    shallow = dataclasses.replace(applied, factors=applied.factors[:2])
+    apply._attach(model, ours("fantasyid.host.injection").IdentityInjection([shallow]))
+    with pytest.raises(ValueError, match=r"an identity with 2 injectors, the adapter .* has 4"):
+        steered(model=model)
+
+
 def test_a_mask_keeps_an_identity_in_its_place(host, steered, conditioned, plain):
     """In the last block alone nothing carries it on: the other half does not change by a bit."""
     left = torch.zeros(1, 64, 96)
