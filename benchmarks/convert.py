@@ -31,7 +31,7 @@ BLOCK = re.compile(r"^(?:transformer_blocks|layer_attention)\.(\d+)\.")
 # The process that is measured: first what the imports alone take, then the conversion.
 PROBE = """
 import resource, sys
-import fantasyid.convert.__main__ as command
+import fantasyid.weights.convert.command as command
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 before = peak()
 code = command.main(sys.argv[1:])

@@ -110,9 +110,9 @@ def measure_clip(frames: int, folder: Path) -> None:
     """Frames per second of the collecting stage, decoding included."""
     from comfy_api.latest import InputImpl
 
-    from fantasyid.face.collection import ViewRules
+    from fantasyid.comfyui.collect import collect_views, read_frames
     from fantasyid.face.sources import FaceSources
-    from fantasyid.host.collect import collect_views, read_frames
+    from fantasyid.views.collection import ViewRules
 
     make_clip(folder / "clip.mp4", frames)
     clip = InputImpl.VideoFromFile(str(folder / "clip.mp4"))
@@ -134,10 +134,10 @@ def measure_batches(models: Path) -> None:
     import torch
     from skimage import data
 
+    from fantasyid.comfyui import images, stages, weights
     from fantasyid.face.align import FaceChoice
     from fantasyid.face.sources import FaceSources
-    from fantasyid.host import images, stages, weights
-    from fantasyid.tiny.models import write_tiny_models
+    from miniature.models import write_tiny_models
 
     tiny = write_tiny_models(models)
     encoder = weights.load_face_encoder(tiny.eva_clip)
@@ -241,9 +241,9 @@ def measure_rasterizer() -> None:
     """The pictures of a head by the built-in rasteriser and by PyTorch3D, on the CPU."""
     import torch
 
-    from fantasyid.mesh.backends import choose_rasterizer
-    from fantasyid.mesh.render import rasterize, render_views
-    from fantasyid.tiny.head import build_head
+    from fantasyid.geometry.backends import choose_rasterizer
+    from fantasyid.geometry.render import rasterize, render_views
+    from miniature.head import build_head
 
     head = build_head()
     vertices, triangles = torch.from_numpy(head.vertices).float(), torch.from_numpy(head.triangles)

@@ -106,11 +106,15 @@ class Bench:
         import comfy.ops
         import comfy.sd
 
-        from fantasyid.host.apply import apply_identity
-        from fantasyid.host.weights import Adapter, managed
+        from fantasyid.comfyui.apply import apply_identity
+        from fantasyid.comfyui.weights import Adapter, managed
         from fantasyid.identity import Identity
-        from fantasyid.injection import InjectionConfig, LayerInjectors, LayerKeysValues
-        from fantasyid.steering import Steering
+        from fantasyid.injection.layers import (
+            InjectionConfig,
+            LayerInjectors,
+            LayerKeysValues,
+        )
+        from fantasyid.injection.steering import Steering
 
         transformer = comfy.ldm.cogvideo.model.CogVideoXTransformer3DModel(
             num_attention_heads=DIM // 64,
@@ -162,7 +166,7 @@ class Bench:
 
     def forms(self, layer: int) -> dict[str, Layer]:
         """The three forms of one injector, each from hidden states to residual."""
-        from fantasyid.injection import InjectedIdentity
+        from fantasyid.injection.layers import InjectedIdentity
 
         injector, (keys, values) = self.injectors.injectors[layer], self.pairs[layer]
         ours = [InjectedIdentity(keys, values)]
@@ -267,7 +271,12 @@ def injection_rows(bench: Bench, rounds: int) -> list[list[str]]:
 
 def plain_float64(bench: Bench, hidden: Tensor) -> Tensor:
     """The residual of the first injector with its weights as they are, computed in float64."""
-    from fantasyid.injection import InjectedIdentity, InjectionConfig, KeysValues, LayerInjector
+    from fantasyid.injection.layers import (
+        InjectedIdentity,
+        InjectionConfig,
+        KeysValues,
+        LayerInjector,
+    )
 
     config = InjectionConfig(1, DIM, CONTEXT_DIM)
     once, injector = KeysValues(config).double(), LayerInjector(config).double()

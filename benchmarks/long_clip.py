@@ -88,9 +88,9 @@ def collect(comfyui: Path, path: Path) -> Measured:
     import psutil
     from comfy_api.latest import InputImpl
 
-    from fantasyid.face.collection import ViewRules
+    from fantasyid.comfyui.collect import collect_views, count_frames
     from fantasyid.face.sources import FaceSources
-    from fantasyid.host.collect import collect_views, count_frames
+    from fantasyid.views.collection import ViewRules
 
     process, done, sizes = psutil.Process(), threading.Event(), []
 

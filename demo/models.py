@@ -80,7 +80,7 @@ REAL = (
 def tiny_source_hash(root: Path) -> str:
     """Hash of the code that writes the tiny files: when it changes they are written anew."""
     digest = hashlib.sha256()
-    for path in sorted((root / "fantasyid" / "tiny").rglob("*.py")):
+    for path in sorted((root / "miniature").rglob("*.py")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 
@@ -99,7 +99,7 @@ def tiny_weights(python: Path, root: Path, models: Path) -> Weights:
         stamp.unlink(missing_ok=True)
         with step("Writing tiny checkpoints with random weights, in the released layouts", models):
             run = subprocess.run(
-                [str(python), "-m", "fantasyid.tiny", "--out", str(models)],
+                [str(python), "-m", "miniature", "--out", str(models)],
                 cwd=root,
                 capture_output=True,
                 text=True,
@@ -113,7 +113,7 @@ def tiny_weights(python: Path, root: Path, models: Path) -> Weights:
             raise Problem(f"The tiny checkpoints could not be written: {reason[-1]}", code=1)
         absent = [path.name for path in tiny_paths(models) if not path.exists()]
         if absent:
-            raise Problem(f"fantasyid.tiny did not write {', '.join(absent)}.", code=1)
+            raise Problem(f"miniature did not write {', '.join(absent)}.", code=1)
         stamp.write_text(wanted, encoding="utf-8")
     return Weights("tiny", dict(TINY))
 

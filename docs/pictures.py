@@ -131,8 +131,8 @@ def draw_injection(host: Any, face: Any) -> None:
 
 def draw_curves() -> None:
     """Lines of numbers that the tooltips name."""
-    from fantasyid.diffusion import dynamic_cfg_scale
-    from fantasyid.steering import PRESETS, LayerWeights
+    from fantasyid.cogvideox.schedule import dynamic_cfg_scale
+    from fantasyid.injection.steering import PRESETS, LayerWeights
 
     weights = {preset: LayerWeights(preset).resolve(42) for preset in PRESETS[:3]}
     save("layer_weights", lines(weights, "weight per block, first (left) to last", 1.0))
@@ -168,7 +168,7 @@ def main() -> None:
     from host_process import Host
     from skimage import data
 
-    from fantasyid.tiny.models import write_tiny_models
+    from miniature.models import write_tiny_models
 
     TARGET.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:

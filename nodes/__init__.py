@@ -2,7 +2,7 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from ..fantasyid.host.files import register_folders
+from ..fantasyid.comfyui.files import register_folders
 from .apply import FantasyIDApply, FantasyIDFaceLatent, FantasyIDLayerWeights
 from .best_of import FantasyIDBestOf
 from .convert import FantasyIDConvert
@@ -31,12 +31,7 @@ from .loaders import (
 )
 from .lora import FantasyIDLoraLoader
 from .report import FantasyIDInjectionReport
-from .sampling import (
-    FantasyIDGuider,
-    FantasyIDSampler,
-    FantasyIDSamplerSelect,
-    FantasyIDScheduler,
-)
+from .sampling import FantasyIDGuider, FantasyIDSampler, FantasyIDSamplerSelect, FantasyIDScheduler
 from .tokens import FantasyIDCombine, FantasyIDFaceTokens, FantasyIDFuse
 
 NODES: list[type[io.ComfyNode]] = [

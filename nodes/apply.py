@@ -6,8 +6,15 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..fantasyid.host import apply, latents, messages
-from ..fantasyid.steering import BRANCHES, OWN, PRESETS, LayerWeights, Steering, why_not_layers
+from ..fantasyid.comfyui import apply, latents, messages
+from ..fantasyid.injection.steering import (
+    BRANCHES,
+    OWN,
+    PRESETS,
+    LayerWeights,
+    Steering,
+    why_not_layers,
+)
 from . import types
 
 

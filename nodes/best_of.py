@@ -6,9 +6,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..fantasyid.comfyui import best_of, files, messages, metrics
+from ..fantasyid.evaluation.metrics import recognize as recognise
 from ..fantasyid.face import sources
-from ..fantasyid.host import best_of, files, messages, metrics
-from ..fantasyid.metrics import recognise
 from . import types
 from .sampling import SEED_MAX
 

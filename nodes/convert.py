@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..fantasyid.convert import PRECISIONS
-from ..fantasyid.host import convert, files, messages
+from ..fantasyid.comfyui import convert, files, messages
+from ..fantasyid.weights.convert import PRECISIONS
 from . import types
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..fantasyid.host import doctor, latents, messages
+from ..fantasyid.comfyui import doctor, latents, messages
 from . import types
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..fantasyid.download import files
-from ..fantasyid.host import download, messages
+from ..fantasyid.comfyui import download, messages
+from ..fantasyid.weights.download import files
 from . import types
 
 

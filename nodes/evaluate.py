@@ -6,9 +6,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..fantasyid.comfyui import files, messages, metrics
+from ..fantasyid.evaluation.metrics import recognize as recognise
 from ..fantasyid.face import faces, sources
-from ..fantasyid.host import files, messages, metrics
-from ..fantasyid.metrics import recognise
 from . import types
 
 

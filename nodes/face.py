@@ -6,8 +6,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..fantasyid.face import align, collection, faces, sources
-from ..fantasyid.host import files, images, messages, photo_folder
+from ..fantasyid.comfyui import files, images, messages, photo_folder
+from ..fantasyid.face import align, faces, sources
+from ..fantasyid.views import collection
 from . import types
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..fantasyid.host import files, heads, messages, stages
+from ..fantasyid.comfyui import files, heads, messages, stages
 from . import types
 
 

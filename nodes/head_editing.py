@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..fantasyid.host import head_edits, messages
+from ..fantasyid.comfyui import head_edits, messages
 from . import types
 
 SLIDERS = {

@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..fantasyid.host import identities, messages
+from ..fantasyid.comfyui import identities, messages
 from . import types
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io
 
-from ..fantasyid.host import files, weights
+from ..fantasyid.comfyui import files, weights
 from . import types
 
 WEIGHT_DTYPES = {

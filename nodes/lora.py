@@ -6,8 +6,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..fantasyid.host import files, messages
-from ..fantasyid.host.lora import LORA, apply_lora, describe_lora
+from ..fantasyid.comfyui import files, messages
+from ..fantasyid.comfyui.lora import LORA, apply_lora, describe_lora
 from . import types
 
 

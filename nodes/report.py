@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..fantasyid.host import messages, report
+from ..fantasyid.comfyui import messages, report
 from . import types
 
 

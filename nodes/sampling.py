@@ -6,8 +6,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..fantasyid.host import guidance
-from ..fantasyid.host import sampler as host_sampler
+from ..fantasyid.comfyui import guidance
+from ..fantasyid.comfyui import sampler as host_sampler
 from . import types
 
 SEED_MAX = 0xFFFFFFFFFFFFFFFF

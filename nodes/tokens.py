@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..fantasyid import combine
-from ..fantasyid.host import messages, stages
+from ..fantasyid.comfyui import messages, stages
 from . import types
 
 

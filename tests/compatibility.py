@@ -1,9 +1,9 @@
 """Make docs/compatibility.md from what the tests of the host matrix measured.
 
-    python -m pytest tests/host/matrix tests/host/test_no_trace.py
+    python -m pytest tests/comfyui/matrix tests/comfyui/test_no_trace.py
     python tests/compatibility.py
 
-`tests/host/matrix/combinations.json` holds the combinations: what is checked, by which tests, and
+`tests/comfyui/matrix/combinations.json` holds the combinations: what is checked, by which tests, and
 what a user should know. A combination whose tests are elsewhere has its result there too.
 """
 
@@ -23,7 +23,7 @@ ROOT = TESTS.parent
 MEASURED = TESTS / "artifacts" / "compatibility.json"
 DOCUMENT = ROOT / "docs" / "compatibility.md"
 CONTENT: dict[str, Any] = json.loads(
-    (TESTS / "host" / "matrix" / "combinations.json").read_text("utf-8")
+    (TESTS / "comfyui" / "matrix" / "combinations.json").read_text("utf-8")
 )
 COMBINATIONS: dict[str, dict[str, Any]] = CONTENT["combinations"]
 INTRODUCTION = """# Compatibility
@@ -31,7 +31,7 @@ INTRODUCTION = """# Compatibility
 What the identity was combined with on a real ComfyUI, each pair by a test with tiny models on a
 CPU. A property is checked, not only that it runs. This page is made by
 
-    python -m pytest tests/host/matrix tests/host/test_no_trace.py
+    python -m pytest tests/comfyui/matrix tests/comfyui/test_no_trace.py
     python tests/compatibility.py
 
 and a test fails when a combination here has no test, or a test no combination here. The numbers
@@ -80,7 +80,7 @@ class Measured:
 def noted_by_tests() -> dict[str, set[str]]:
     """Combination -> the tests, as `path::test`, that note a result for it."""
     found: dict[str, set[str]] = {}
-    for path in sorted((TESTS / "host").rglob("test_*.py")):
+    for path in sorted((TESTS / "comfyui").rglob("test_*.py")):
         for node in ast.parse(path.read_text("utf-8")).body:
             if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
                 for name in _noted(node):

@@ -18,8 +18,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from demo.server import Server, choose_port
-from fantasyid.checkpoint import sort_released_keys
-from fantasyid.tiny.models import TinyModels, write_tiny_models
+from fantasyid.weights.keys import sort_released_keys
+from miniature.models import TinyModels, write_tiny_models
 
 TESTS = Path(__file__).resolve().parent
 GOLDEN = TESTS / "golden"

@@ -15,14 +15,14 @@ def build_model(ours, released: dict[str, Tensor], dtype=torch.float32) -> tuple
     The host would compute bfloat16 weights in float32 on a CPU; here they compute in bfloat16,
     as on a GPU.
     """
-    checkpoint, weights = ours("fantasyid.checkpoint"), ours("fantasyid.host.weights")
+    checkpoint, weights = ours("fantasyid.weights.keys"), ours("fantasyid.comfyui.weights")
     keys = checkpoint.sort_released_keys(released)
     base = {name: released[key].to(dtype) for name, key in keys.base.items()}
     model = weights._base("seeded", base, {"dtype": dtype}, False)
     model.model.manual_cast_dtype = None
     if not keys.injection:
         return model, None
-    parts = ours("fantasyid.adapter_file").injector_parts(
+    parts = ours("fantasyid.weights.adapter").injector_parts(
         keys, checkpoint.shapes_of(released), "seeded"
     )
     patchers = []

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from fantasyid.tiny.models import TinyModels
+from miniature.models import TinyModels
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -27,8 +27,8 @@ class Host:
         arguments.cpu, arguments.base_directory = True, str(base)
         self.nodes = importlib.import_module("nodes")
         asyncio.run(self._load())
-        self._package = next(n for n in sys.modules if n.endswith("fantasyid.host.cogvideox"))
-        self._package = self._package.removesuffix(".fantasyid.host.cogvideox")
+        self._package = next(n for n in sys.modules if n.endswith("fantasyid.comfyui.cogvideox"))
+        self._package = self._package.removesuffix(".fantasyid.comfyui.cogvideox")
 
     async def _load(self) -> None:
         server = importlib.import_module("server")
@@ -62,5 +62,5 @@ def host(comfyui_path: Path, host_base: Path, tiny: TinyModels) -> Host:
 
 @pytest.fixture(scope="session")
 def ours(host: Host) -> Callable[[str], ModuleType]:
-    """`ours("fantasyid.host.weights")`: a module as the host loaded it."""
+    """`ours("fantasyid.comfyui.weights")`: a module as the host loaded it."""
     return host.ours

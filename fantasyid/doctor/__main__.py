@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..download.present import Places
+from ..weights.download.present import Places
 from .command import examine
 from .findings import as_json, as_text, exit_code
 from .memory import VideoSize

@@ -6,11 +6,11 @@ import re
 
 import torch
 
-from ..checkpoint import sort_released_keys
-from ..download.files import in_words
-from ..download.present import Places
+from ..weights.describe import Content
+from ..weights.download.files import in_words
+from ..weights.download.present import Places
+from ..weights.keys import sort_released_keys
 from .findings import ERROR, NOTE, OK, WARNING, Finding
-from .inspect_file import Content
 from .memory import Estimate, Network, Run, VideoSize, estimate, identity_bytes, network_of
 from .packages import installed, packages
 from .weights_on_disk import check_files, found_file

@@ -13,7 +13,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..transformer_file import HEAD_DIM
+from ..cogvideox.config import HEAD_DIM
 
 FLOAT_BYTES = 4
 PIXELS_PER_CELL, PIXELS_PER_TOKEN, FRAMES_PER_LATENT = 8, 16, 4

@@ -8,8 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ..download.files import FILES
-from ..download.present import Places
+from ..weights.download.files import FILES
+from ..weights.download.present import Places
 
 EXTRA_PATHS = "extra_model_paths.yaml"
 # Other names under which the host has files of a folder.

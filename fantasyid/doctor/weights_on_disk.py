@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..download.files import FILES, ModelFile, in_words
-from ..download.present import Places, find
-from ..weight_files import model_files
+from ..weights.describe import Content, inspect_file, is_real, sha256_of
+from ..weights.download.files import FILES, ModelFile, in_words
+from ..weights.download.present import Places, find
+from ..weights.read import model_files
 from .findings import ERROR, NOTE, OK, WARNING, Finding
-from .inspect_file import Content, inspect_file, is_real, sha256_of
 
 SUFFIXES = (".safetensors", ".sft", ".pt", ".pth", ".bin", ".tar", ".pkl")
 SHARD = re.compile(r"-\d+-of-\d+\.")

@@ -19,7 +19,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from .eva_file import GRID, axes_of
+from .eva_keys import GRID, axes_of
 
 TOKEN_GRID = 6  # 6 x 6 = 36 face tokens, each the mean of 4 x 4 patches
 BLOCKS_PER_STAGE = 3

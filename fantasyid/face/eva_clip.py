@@ -14,8 +14,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, silu
 
-from ..layers import attend
-from .eva_file import HEAD_DIM, IMAGE, EvaConfig, eva_state_dict, select_released_keys
+from ..attention import attend
+from .eva_keys import HEAD_DIM, IMAGE, EvaConfig, eva_state_dict, select_released_keys
 
 __all__ = [
     "EvaConfig",

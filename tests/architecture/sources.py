@@ -29,7 +29,7 @@ class Source:
         return tuple(self.path.split("/")[:-1])
 
     def inside(self, *folders: str) -> bool:
-        """Whether the file lies in one of some folders ("fantasyid/host")."""
+        """Whether the file lies in one of some folders ("fantasyid/comfyui")."""
         return any(self.path.startswith(f"{folder}/") for folder in folders)
 
 
@@ -38,7 +38,7 @@ class Import:
     """One imported module.
 
     Attributes:
-        name: Dotted name; for the project's own modules from the root ("fantasyid.layers"), with
+        name: Dotted name; for the project's own modules from the root ("fantasyid.attention"), with
             the imported name as last part where that may be a module.
         own: Whether it is a relative import, and so one of the project's own.
         lazy: Whether it stands inside a function.

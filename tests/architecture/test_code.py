@@ -25,7 +25,7 @@ HOLD_WEIGHTS = {
 }  # fmt: skip
 # The only two places that may have the pickle machinery at hand: a reader in which every step that
 # acts is replaced, and the writers of test files.
-PICKLE_IMPORTERS = ("fantasyid/mesh/safe_pickle.py", "fantasyid/tiny/")
+PICKLE_IMPORTERS = ("fantasyid/weights/safe_pickle.py",)
 
 SOURCES = package_sources()
 ALL_CODE = [*SOURCES, *read("demo/**/*.py", "demo_nodes/**/*.py", "quickstart.py")]

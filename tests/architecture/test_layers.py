@@ -1,4 +1,4 @@
-"""Imports go one way: nodes -> fantasyid.host -> pure torch modules -> nothing."""
+"""Imports go one way: nodes -> fantasyid.comfyui -> pure torch modules -> nothing."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ HOST_MODULES = (
     "server",
 )
 PURE = "fantasyid"
-HOST = "fantasyid/host"
-TINY = "fantasyid/tiny"
-METRICS = "fantasyid/metrics"
-EVALUATE = "fantasyid/evaluate"
+HOST = "fantasyid/comfyui"
+TINY = "miniature"
+METRICS = "fantasyid/evaluation/metrics"
+EVALUATE = "fantasyid/evaluation/protocol"
 # The code with network is the download feature, of which any module may import at once what is
 # without network itself, and one module that talks to the host that the user named.
-DOWNLOAD = "fantasyid/download"
-HOST_CLIENT = "fantasyid/evaluate/client.py"
-WITHOUT_NETWORK = ("fantasyid.download.files", "fantasyid.download.present")
+DOWNLOAD = "fantasyid/weights/download"
+HOST_CLIENT = "fantasyid/evaluation/protocol/client.py"
+WITHOUT_NETWORK = ("fantasyid.weights.download.files", "fantasyid.weights.download.present")
 NETWORK = (
     "aiohttp", "asyncio", "ftplib", "http", "httpx", "huggingface_hub", "modelscope", "requests",
     "smtplib", "socket", "ssl", "telnetlib", "urllib", "urllib3", "websockets", "xmlrpc",
@@ -59,16 +59,16 @@ def wrong_own_imports(source: Source) -> list[str]:
     if source.inside(PURE):
         forbidden += ("nodes",)
     if source.inside(PURE) and not source.inside(HOST):
-        forbidden += ("fantasyid.host",)
+        forbidden += ("fantasyid.comfyui",)
     if not source.inside(TINY):
-        forbidden += ("fantasyid.tiny",)
+        forbidden += ("miniature",)
     if not source.inside(EVALUATE):  # a command of its own, which the host never loads
-        forbidden += ("fantasyid.evaluate",)
-    for folder, other in (("mesh", "face"), ("face", "mesh")):
+        forbidden += ("fantasyid.evaluation.protocol",)
+    for folder, other in (("geometry", "face"), ("face", "geometry")):
         if source.inside(f"{PURE}/{folder}"):
             forbidden += (f"{PURE}.{other}",)
     if source.inside(METRICS):
-        forbidden += ("fantasyid.mesh",)
+        forbidden += ("fantasyid.geometry",)
     return [i.name for i in own if i.within(*forbidden)]
 
 
@@ -104,7 +104,7 @@ def early_downloads(source: Source) -> list[str]:
     module = source.path.removesuffix(".py").replace("/", ".")
     if source.inside(DOWNLOAD) and module not in WITHOUT_NETWORK:
         return []
-    asked = [i for i in imports(source) if i.within("fantasyid.download") and not i.lazy]
+    asked = [i for i in imports(source) if i.within("fantasyid.weights.download") and not i.lazy]
     return [i.name for i in asked if not i.within(*WITHOUT_NETWORK)]
 
 
@@ -127,31 +127,39 @@ def test_every_import_goes_one_way(source, check):
 @pytest.mark.parametrize(
     ("check", "path", "text"),
     [
-        (wrong_host_imports, "fantasyid/fusion.py", "import comfy.ops"),
+        (wrong_host_imports, "fantasyid/fusion/transformer.py", "import comfy.ops"),
         (wrong_host_imports, "fantasyid/face/crop.py", "def f():\n    import folder_paths"),
-        (wrong_host_imports, "fantasyid/tiny/head.py", "from comfy_api.latest import io"),
-        (wrong_own_imports, "fantasyid/fusion.py", "from .host import weights"),
-        (wrong_own_imports, "fantasyid/fusion.py", "from . import host"),
-        (wrong_own_imports, "fantasyid/mesh/deca.py", "from ..face.crop import align_crop"),
-        (wrong_own_imports, "fantasyid/mesh/deca.py", "from .. import face"),
+        (wrong_host_imports, "miniature/head.py", "from comfy_api.latest import io"),
+        (wrong_own_imports, "fantasyid/fusion/transformer.py", "from .host import weights"),
+        (wrong_own_imports, "fantasyid/fusion/transformer.py", "from . import host"),
+        (wrong_own_imports, "fantasyid/geometry/deca.py", "from ..face.crop import align_crop"),
+        (wrong_own_imports, "fantasyid/geometry/deca.py", "from .. import face"),
         (wrong_own_imports, "fantasyid/face/crop.py", "from ..mesh import flame"),
-        (wrong_own_imports, "fantasyid/host/files.py", "from ...nodes import types"),
-        (wrong_own_imports, "fantasyid/metrics/motion.py", "from ..mesh import render"),
-        (wrong_own_imports, "fantasyid/metrics/motion.py", "from ..host import images"),
-        (wrong_own_imports, "fantasyid/host/files.py", "from ..tiny.models import write"),
+        (wrong_own_imports, "fantasyid/comfyui/files.py", "from ...nodes import types"),
+        (wrong_own_imports, "fantasyid/evaluation/metrics/motion.py", "from ..mesh import render"),
+        (wrong_own_imports, "fantasyid/evaluation/metrics/motion.py", "from ..host import images"),
+        (wrong_own_imports, "fantasyid/comfyui/files.py", "from ..tiny.models import write"),
         (wrong_own_imports, "nodes/face.py", "from ..fantasyid.tiny import models"),
-        (absolute_own_imports, "fantasyid/fusion.py", "from fantasyid.layers import attend"),
+        (
+            absolute_own_imports,
+            "fantasyid/fusion/transformer.py",
+            "from fantasyid.attention import attend",
+        ),
         (absolute_own_imports, "nodes/face.py", "import nodes.types"),
         (wrong_packages, "fantasyid/face/detect.py", "import insightface"),
-        (wrong_packages, "fantasyid/fusion.py", "def f():\n    import timm"),
-        (network_imports, "fantasyid/host/files.py", "from urllib.request import urlopen"),
-        (network_imports, "fantasyid/download/files.py", "import socket"),
-        (network_imports, "fantasyid/evaluate/run.py", "import urllib.request"),
-        (wrong_own_imports, "fantasyid/host/files.py", "from ..evaluate.client import Host"),
+        (wrong_packages, "fantasyid/fusion/transformer.py", "def f():\n    import timm"),
+        (network_imports, "fantasyid/comfyui/files.py", "from urllib.request import urlopen"),
+        (network_imports, "fantasyid/weights/download/files.py", "import socket"),
+        (network_imports, "fantasyid/evaluation/protocol/run.py", "import urllib.request"),
+        (wrong_own_imports, "fantasyid/comfyui/files.py", "from ..evaluate.client import Host"),
         (wrong_own_imports, "nodes/evaluate.py", "from ..fantasyid import evaluate"),
-        (early_downloads, "fantasyid/host/download.py", "from ..download import provide"),
-        (early_downloads, "nodes/download.py", "from ..fantasyid.download.fetch import fetch"),
-        (early_downloads, "fantasyid/download/files.py", "from .transport import open_url"),
+        (early_downloads, "fantasyid/comfyui/download.py", "from ..download import provide"),
+        (
+            early_downloads,
+            "nodes/download.py",
+            "from ..fantasyid.weights.download.fetch import fetch",
+        ),
+        (early_downloads, "fantasyid/weights/download/files.py", "from .transport import open_url"),
     ],
 )
 def test_the_checks_see_what_they_forbid(check, path, text):
@@ -161,13 +169,13 @@ def test_the_checks_see_what_they_forbid(check, path, text):
 @pytest.mark.parametrize(
     ("check", "path", "text"),
     [
-        (network_imports, "fantasyid/download/transport.py", "import http.client"),
-        (network_imports, "fantasyid/evaluate/client.py", "import urllib.request"),
-        (wrong_own_imports, "fantasyid/evaluate/run.py", "from .client import Host"),
-        (early_downloads, "fantasyid/host/download.py", "from ..download import files, present"),
+        (network_imports, "fantasyid/weights/download/transport.py", "import http.client"),
+        (network_imports, "fantasyid/evaluation/protocol/client.py", "import urllib.request"),
+        (wrong_own_imports, "fantasyid/evaluation/protocol/run.py", "from .client import Host"),
+        (early_downloads, "fantasyid/comfyui/download.py", "from ..download import files, present"),
         (
             early_downloads,
-            "fantasyid/host/download.py",
+            "fantasyid/comfyui/download.py",
             "def f():\n    from ..download import fetch",
         ),
     ],
@@ -182,14 +190,14 @@ def test_the_download_feature_and_the_host_client_alone_have_network(check, path
 
 
 def test_the_shared_values_and_layers_stand_on_nothing_of_ours():
-    base = {"fantasyid/layers.py", "fantasyid/identity.py"}
+    base = {"fantasyid/attention.py", "fantasyid/identity.py"}
     found = [source for source in SOURCES if source.path in base]
     assert len(found) == len(base)
     assert [i.name for source in found for i in imports(source) if i.own] == []
 
 
 def test_face_and_mesh_stand_on_the_shared_modules_only():
-    shared = ("fantasyid.layers", "fantasyid.identity", "fantasyid.config")
+    shared = ("fantasyid.attention", "fantasyid.identity", "fantasyid.config")
     for folder in ("face", "mesh"):
         for source in read(f"fantasyid/{folder}/*.py"):
             own = [i for i in imports(source) if i.own]

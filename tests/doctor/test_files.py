@@ -18,18 +18,12 @@ from safetensors.torch import save_file
 
 from fantasyid.doctor.__main__ import main
 from fantasyid.doctor.findings import ERROR, NOTE, OK, WARNING
-from fantasyid.doctor.inspect_file import inspect_file, is_real, kind_of, sha256_of
 from fantasyid.doctor.places import extra_folders, host_version, places_of
 from fantasyid.doctor.weights_on_disk import check_files
-from fantasyid.download.files import FILES
-from fantasyid.tiny.layouts import (
-    TinySizes,
-    adapter_shapes,
-    deca_shapes,
-    eva_shapes,
-    transformer_shapes,
-)
-from fantasyid.tiny.models import TinyModels, write_tiny_models
+from fantasyid.weights.describe import inspect_file, is_real, kind_of, sha256_of
+from fantasyid.weights.download.files import FILES
+from miniature.layouts import TinySizes, adapter_shapes, deca_shapes, eva_shapes, transformer_shapes
+from miniature.models import TinyModels, write_tiny_models
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = {item.kind: item.name for item in reversed(FILES)}
@@ -104,7 +98,7 @@ def test_a_missing_file_is_an_error_with_folders_and_a_way_to_get_it(models, nam
     assert finding.level == ERROR
     assert finding.facts["state"] == "missing"
     assert all(folder in finding.sentence for folder in finding.facts["searched"])
-    assert "register at" in finding.sentence or "fantasyid.download" in finding.sentence
+    assert "register at" in finding.sentence or "fantasyid.weights.download" in finding.sentence
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.999])

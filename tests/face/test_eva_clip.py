@@ -15,7 +15,7 @@ from fantasyid.face.eva_clip import (
     rotary_tables,
     rotate,
 )
-from fantasyid.face.eva_file import (
+from fantasyid.face.eva_keys import (
     GRID,
     HEAD_DIM,
     IMAGE,

@@ -20,7 +20,7 @@ from fantasyid.face.pose import (
     pose_from_rotation,
     rotation_from_pose,
 )
-from fantasyid.face.track import follow, pyramid, start_track, surface_mm
+from fantasyid.views.track import follow, pyramid, start_track, surface_mm
 
 few = settings(max_examples=40, deadline=None, derandomize=True)
 poses = st.tuples(st.floats(-80, 80), st.floats(-80, 80), st.floats(-179, 179))

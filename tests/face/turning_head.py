@@ -10,13 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fantasyid.face.clip import SMALL_SIDE_PX, ClipFrame
 from fantasyid.face.pose import FIVE_POINTS_MM, FaceFit, fit_face, rotation_from_pose
-from fantasyid.face.track import surface_mm
-from fantasyid.mesh.normals import vertex_normals
-from fantasyid.mesh.render import rasterize
-from fantasyid.tiny.head import build_head
-from fantasyid.tiny.sculpture import EYE_CENTRE, EYE_RADIUS
+from fantasyid.geometry.normals import vertex_normals
+from fantasyid.geometry.render import rasterize
+from fantasyid.views.clip import SMALL_SIDE_PX, ClipFrame
+from fantasyid.views.track import surface_mm
+from miniature.head import build_head
+from miniature.sculpture import EYE_CENTRE, EYE_RADIUS
 
 ASTRONAUT_POINTS = np.array([[204, 108], [248, 107], [228, 132], [209, 155], [244, 154]], float)
 GROUND = 200.0

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fantasyid.checkpoint import sort_released_keys
+from fantasyid.weights.keys import sort_released_keys
 
 LIST = Path(__file__).with_name("released_transformer_keys.json")
 

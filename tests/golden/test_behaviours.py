@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fantasyid.weight_files import weight_files
+from fantasyid.weights.read import weight_files
 
 
 def test_the_bin_file_wins_where_there_is_no_index(tmp_path):

@@ -7,7 +7,7 @@ import torch
 
 from fantasyid.face.abstractor import AbstractorConfig, FaceAbstractor
 from fantasyid.face.eva_clip import EvaVisionTransformer, preprocess, rotary_tables
-from fantasyid.face.eva_file import GRID, IMAGE, EvaConfig
+from fantasyid.face.eva_keys import GRID, IMAGE, EvaConfig
 
 EVA = EvaConfig(dim=1024, depth=24, mlp_dim=2730)
 ABSTRACTOR = AbstractorConfig(

@@ -8,9 +8,9 @@ import pytest
 import torch
 from denoiser import build_model, velocity
 
+from fantasyid.cogvideox.positions import rotary_table
 from fantasyid.face.eva_clip import EvaVisionTransformer
-from fantasyid.face.eva_file import EvaConfig
-from fantasyid.rotary import rotary_table
+from fantasyid.face.eva_keys import EvaConfig
 
 SIZES = [(480, 720), (720, 480), (512, 512), (256, 384), (768, 1360)]
 HEADS, TEXT_WIDTH = 3, 64
@@ -123,7 +123,7 @@ def test_positions_count_in_that_comparison(ours, our_model, relative_error):
     At 256x384 the host's own grid happens to be right: 30 / 16 = 45 / 24 = its factor 1.875.
     """
     bare = our_model.clone()
-    bare.wrappers["apply_model"].pop(ours("fantasyid.host.cogvideox").POSITIONS_KEY)
+    bare.wrappers["apply_model"].pop(ours("fantasyid.comfyui.cogvideox").POSITIONS_KEY)
     for size, expected in (((512, 512), True), ((256, 384), False)):
         inputs = random_inputs(size, 1)
         change = relative_error(velocity(bare, *inputs), velocity(our_model, *inputs))

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from fantasyid.diffusion import DpmHistory, alphas_cumprod, dpm_step, trailing_timesteps
+from fantasyid.cogvideox.schedule import DpmHistory, alphas_cumprod, dpm_step, trailing_timesteps
 
 STEPS = 10
 
@@ -90,7 +90,7 @@ def test_trajectory_through_the_host(
     import comfy.sample
 
     model, batches = host_model
-    samplers = ours("fantasyid.host.sampler")
+    samplers = ours("fantasyid.comfyui.sampler")
     draws = iter(schedule[f"traj{steps}_noise_used"])
     monkeypatch.setattr(
         samplers.ReleasedSampler,

@@ -10,8 +10,13 @@ import pytest
 import torch
 from denoiser import Taps, build_model, velocity
 
-from fantasyid.injection import InjectedIdentity, InjectionConfig, KeysValues, LayerInjector
-from fantasyid.rotary import rotary_table
+from fantasyid.cogvideox.positions import rotary_table
+from fantasyid.injection.layers import (
+    InjectedIdentity,
+    InjectionConfig,
+    KeysValues,
+    LayerInjector,
+)
 
 LAYERS, WIDTH, FRAMES, HEIGHT, GRID_WIDTH = 2, 3072, 2, 8, 12
 TABLE = "patch_embed.pos_embedding"
@@ -96,8 +101,11 @@ def text(seeded, golden):
 def measure(ours, golden, relative_error, latents, text):
     """`measure(model, adapter, golden_name, step)`: the error of everything recorded."""
     tokens = golden("e_transformer_rotary")["id_tokens"]
-    apply = ours("fantasyid.host.apply")
-    steering, identity = ours("fantasyid.steering").Steering, ours("fantasyid.identity").Identity
+    apply = ours("fantasyid.comfyui.apply")
+    steering, identity = (
+        ours("fantasyid.injection.steering").Steering,
+        ours("fantasyid.identity").Identity,
+    )
 
     def measure(model, adapter, name, step) -> dict[str, float]:
         g, transformer = golden(name), model.model.diffusion_model

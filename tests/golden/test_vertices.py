@@ -10,11 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fantasyid.fusion import FusionConfig, VertexFusion, depth_embedding
-from fantasyid.mesh.deca import DecaConfig, DecaEncoder, deca_state_dict
-from fantasyid.mesh.flame import Flame, FlameConfig, flame_state_dict
-from fantasyid.mesh.safe_pickle import read_pickle
-from fantasyid.mesh.topology import MeshTables, mesh_tables
+from fantasyid.fusion.transformer import FusionConfig, VertexFusion, depth_embedding
+from fantasyid.geometry.deca import DecaConfig, DecaEncoder, deca_state_dict
+from fantasyid.geometry.flame import Flame, FlameConfig, flame_state_dict
+from fantasyid.geometry.topology import MeshTables, mesh_tables
+from fantasyid.weights.safe_pickle import read_pickle
 
 DECA_KEYS = Path(__file__).with_name("deca_E_flame.json")
 SPIRAL_DIGESTS = {

@@ -1,0 +1,1 @@
+"""Paper 3.1: CogVideoX, the diffusion transformer that everything stands on."""

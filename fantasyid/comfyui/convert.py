@@ -1,0 +1,93 @@
+"""The converter under the host: its folders, its progress bar, its stop button."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import comfy.model_management
+import comfy.utils
+import folder_paths
+
+from ..weights.convert import Step, Written, split_model
+from . import files
+
+MEGABYTE = 1_000_000
+BASE_FOLDER = "diffusion_models"
+
+
+def why_bad_name(name: str | None) -> str | None:
+    """What is wrong with a name for files, or None."""
+    if name and re.fullmatch(r"[\w][\w .+-]*", name) and not name.endswith((".", " ")):
+        return None
+    return (
+        f"the name {name!r} cannot be the name of a file: use letters, digits, spaces, dots and "
+        "dashes; the folders are fixed"
+    )
+
+
+def targets(name: str) -> tuple[Path, Path]:
+    """Where base and adapter of that name go.
+
+    Raises:
+        ValueError: The name is no name of a file.
+    """
+    problem = why_bad_name(name)
+    if problem:
+        raise ValueError(problem)
+    # The host lists its older folder `unet` first; a folder of the right name is preferred.
+    bases = [Path(folder) for folder in folder_paths.get_folder_paths(BASE_FOLDER)]
+    base = next((folder for folder in bases if folder.name == BASE_FOLDER), bases[0])
+    adapter = files.searched_folders(files.ADAPTER)[0]
+    return base / f"{name}_base.safetensors", adapter / f"{name}_adapter.safetensors"
+
+
+def _progress() -> Callable[[Step], None]:
+    bars: list[comfy.utils.ProgressBar] = []
+
+    def report(step: Step) -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        if not bars:
+            bars.append(comfy.utils.ProgressBar(step.total // MEGABYTE + 1))
+        bars[0].update_absolute(step.done // MEGABYTE)
+
+    return report
+
+
+def convert(model: str, name: str, dtype: str, overwrite: bool) -> str:
+    """Split a released model into the host's folders; says what is there now.
+
+    An interrupt stops it; the next run goes on from there.
+
+    Raises:
+        FileNotFoundError: The model is not there.
+        FileExistsError: Files of that name are there and were made from something else.
+        ValueError: The model is something else, or the name is no name of a file.
+    """
+    base, adapter = targets(name)
+    written = split_model(
+        files.find(files.MODEL, model),
+        base,
+        adapter,
+        dtype=dtype,
+        overwrite=overwrite,
+        report=_progress(),
+    )
+    return "\n".join(_describe(file) for file in written)
+
+
+def _describe(file: Written) -> str:
+    how = "was there already" if file.was_there else "written and checked"
+    size = (
+        f"{file.num_bytes / 1e9:.2f} GB"
+        if file.num_bytes > 1e8
+        else (f"{file.num_bytes / 1e6:.1f} MB")
+    )
+    return f"{file.path.name}: {size}, {file.num_tensors} tensors, {how} in {file.path.parent}"
+
+
+def fingerprint(model: str, name: str) -> str:
+    """Changes with the model and with the two files, so that a deleted one is written again."""
+    there = [] if why_bad_name(name) else [f"{p}: {p.is_file()}" for p in targets(name)]
+    return files.fingerprint(files.MODEL, model) + repr(there)

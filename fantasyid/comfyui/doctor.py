@@ -1,0 +1,200 @@
+"""The doctor under a running host: everything that is connected, and the host's own folders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import comfy.ldm.modules.attention
+import comfy.model_management
+import folder_paths
+import server
+
+from ..doctor import memory
+from ..doctor.command import host_finding, memory_finding
+from ..doctor.findings import ERROR, NOTE, OK, Finding, as_json, as_text
+from ..doctor.packages import installed, packages
+from ..doctor.weights_on_disk import check_files
+from ..weights.download import files
+from .apply import injection_of
+from .cogvideox import own_transformer, require_cogvideox_i2v
+from .defects import long_prompt, mean_encoding, model_defects
+from .identity_dials import RELEASED_DIM, adapter_of, identities_on
+from .latents import why_impossible_size
+from .model_patches import patches_on
+from .weights import Adapter
+
+# The host's attentions that hold a tensor of scores; the others are fused.
+UNFUSED = ("attention_sub_quad", "attention_split", "attention_basic")
+# The host takes both branches of cfg at once where its own estimate times this is free.
+BATCHING_MARGIN = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """What is connected to the doctor; None where nothing is."""
+
+    model: Any | None = None
+    adapter: Adapter | None = None
+    clip: Any | None = None
+    vae: Any | None = None
+
+
+def examine(
+    patient: Patient, width: int, height: int, length: int, check_hashes: bool
+) -> tuple[str, str]:
+    """Look at everything.
+
+    Args:
+        patient: What is connected.
+        width: Of the video, in pixels.
+        height: Likewise.
+        length: Frames.
+        check_hashes: Compare SHA-256 of the model files, which reads every byte.
+
+    Returns:
+        Sentences, and JSON.
+
+    Raises:
+        ValueError: The size is impossible.
+    """
+    problem = why_impossible_size(width, height, length)
+    if problem:
+        raise ValueError(problem)
+    size = memory.VideoSize(width, height, length)
+    found = [host_finding(getattr(server, "__version__", "")), _attention()]
+    found += _connected(patient, size)
+    found += check_files(_places(), deep=check_hashes, report=_stoppable)
+    found += packages(installed())
+    return as_text(found), as_json(found)
+
+
+def _places() -> dict[str, list[Path]]:
+    names = {item.folder for item in files.FILES}
+    return {name: [Path(p) for p in folder_paths.get_folder_paths(name)] for name in names}
+
+
+def _stoppable(_bytes: int) -> None:
+    comfy.model_management.throw_exception_if_processing_interrupted()
+
+
+def _attention() -> Finding:
+    name = comfy.ldm.modules.attention.optimized_attention.__name__
+    fused = name not in UNFUSED
+    text = f"ComfyUI computes attention with {name}"
+    text += "." if fused else ", which holds its scores in memory: expected without a GPU."
+    return Finding(OK if fused else NOTE, "host", text, {"attention": name, "fused": fused})
+
+
+def _connected(patient: Patient, size: memory.VideoSize) -> Iterator[Finding]:
+    model, adapter = patient.model, patient.adapter
+    if model is not None:
+        try:
+            transformer = require_cogvideox_i2v(model)
+        except ValueError as error:
+            yield Finding(ERROR, "model", f"{error}.", {"fits": False})
+            model = None
+        else:
+            yield _model(transformer)
+            yield from model_defects(model)
+            yield from identities_on(model)
+            yield from patches_on(model)
+            yield _memory(model, adapter, size)
+    if adapter is not None:
+        yield from adapter_of(adapter, model)
+    if patient.clip is not None:
+        yield long_prompt(patient.clip)
+    if patient.vae is not None:
+        yield mean_encoding(patient.vae)
+        yield _decoding(patient.vae, size)
+
+
+def _model(transformer: Any) -> Finding:
+    real = transformer.dim == RELEASED_DIM
+    text = f"the MODEL is {transformer.dim} wide and has {len(transformer.blocks)} blocks: "
+    text += "the released size." if real else "a tiny stand-in, videos made with it show nothing."
+    facts = {"dim": transformer.dim, "blocks": len(transformer.blocks), "real": real, "fits": True}
+    return Finding(OK if real else NOTE, "model", text, facts)
+
+
+def _memory(model: Any, adapter: Adapter | None, size: memory.VideoSize) -> Finding:
+    device = model.load_device
+    free = comfy.model_management.get_free_memory(device) + _loaded(model, adapter)
+    finding = memory_finding(size, estimate_for(model, adapter, size), free, str(device))
+    host = int(model.memory_required([1, memory.LATENT_CHANNELS, *size.latent_shape]))
+    return Finding(
+        finding.level, finding.topic, finding.sentence, {**finding.facts, "host_estimate": host}
+    )
+
+
+def _injectors(model: Any, adapter: Adapter | None) -> list[Any]:
+    """Patchers of the injectors that run with a MODEL, or would after an Apply."""
+    injection = injection_of(model)
+    if injection is not None:
+        return list({a.injectors.clone_base_uuid: a.injectors for a in injection.applied}.values())
+    return [] if adapter is None else [adapter.injectors]
+
+
+def _loaded(model: Any, adapter: Adapter | None) -> int:
+    """Bytes of the weights that are on the device already, and so are not free but ours."""
+    if comfy.model_management.is_device_cpu(model.load_device):
+        return sum(p.model_size() for p in (model, *_injectors(model, adapter)))
+    return sum(p.loaded_size() for p in (model, *_injectors(model, adapter)))
+
+
+def estimate_for(model: Any, adapter: Adapter | None, size: memory.VideoSize) -> memory.Estimate:
+    """What sampling a size with a MODEL takes on its device.
+
+    Args:
+        model: MODEL of a CogVideoX.
+        adapter: Counted where no identity is on the MODEL yet.
+        size: Of the video; context windows on the MODEL shorten it.
+    """
+    transformer = own_transformer(model.model)
+    size = _seen_at_once(model, size)
+    free = comfy.model_management.get_free_memory(model.load_device)
+    dtype, stored = model.model.get_dtype_inference(), transformer.patch_embed.proj.weight
+    frames, rows, columns = size.latent_shape
+    both = model.memory_required([2, memory.LATENT_CHANNELS, frames, rows, columns])
+    run = memory.Run(
+        batch=2 if both * BATCHING_MARGIN < free else 1,
+        compute_bytes=dtype.itemsize,
+        casts=stored is not None and stored.dtype != dtype,
+        fused=comfy.ldm.modules.attention.optimized_attention.__name__ not in UNFUSED,
+        free_bytes=free,
+    )
+    network = memory.Network(transformer.dim, transformer.patch_embed.text_proj.in_features)
+    injection = injection_of(model)
+    applied = () if injection is None else injection.applied
+    weights = sum(p.model_size() for p in (model, *_injectors(model, adapter)))
+    identities = sum(a.keys_values.nbytes for a in applied)
+    return memory.estimate(size, network, run, weights, identities)
+
+
+def _seen_at_once(model: Any, size: memory.VideoSize) -> memory.VideoSize:
+    """The part of a video that one call of the model gets."""
+    windows = model.model_options.get("context_handler")
+    if windows is None or getattr(windows, "dim", 2) != 2:
+        return size
+    anchor = int(bool(getattr(windows, "causal_window_fix", False)))
+    frames = min(size.latent_shape[0], getattr(windows, "context_length", 1) + anchor)
+    length = (frames - 1) * memory.FRAMES_PER_LATENT + 1
+    return memory.VideoSize(size.width, size.height, length)
+
+
+def _decoding(vae: Any, size: memory.VideoSize) -> Finding:
+    """What the host expects of decoding the whole video at once."""
+    shape = (1, memory.LATENT_CHANNELS, *size.latent_shape)
+    needed = int(vae.memory_used_decode(shape, vae.vae_dtype))
+    free = int(comfy.model_management.get_free_memory(vae.device))
+    text = (
+        f"decoding {size.words} in one piece takes about {files.in_words(needed)} by ComfyUI's own "
+        f"estimate, {files.in_words(free)} are free on {vae.device}"
+    )
+    facts = {"needed": needed, "free": free}
+    if needed > free:
+        text += ": use VAE Decode (Tiled)"
+        return Finding(NOTE, "VAE", f"{text}.", facts)
+    return Finding(OK, "VAE", f"{text}.", facts)

@@ -1,0 +1,77 @@
+"""The downloader under the host: its folders, its progress bar, its stop button."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import comfy.utils
+import folder_paths
+
+from ..weights.download import files, present
+
+MEGABYTE = 1_000_000
+ASK = "Nothing was fetched. Read the licences, then switch accept_licence on and run again."
+
+
+def _places() -> dict[str, list[Path]]:
+    names = {item.folder for item in files.FILES}
+    return {name: [Path(p) for p in folder_paths.get_folder_paths(name)] for name in names}
+
+
+def _progress() -> Callable[[Any], None]:
+    shown = [("", 0)]
+    bars: list[comfy.utils.ProgressBar] = []
+
+    def report(step: Any) -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        now = (step.words, step.done // MEGABYTE)
+        if not step.total or shown == [now]:  # reports come far more often than there is news
+            return
+        total = step.total // MEGABYTE + 1
+        if shown[0][0] != step.words:
+            bars[:] = [comfy.utils.ProgressBar(total)]
+        shown[:] = [now]
+        bars[0].update_absolute(now[1])
+
+    return report
+
+
+def download(name: str, mirror: str, accept_licence: bool) -> str:
+    """Fetch the missing files behind a name; says what is there now.
+
+    An interrupt stops it; the next run goes on from there. Without `accept_licence` nothing is
+    fetched, and the text says what there would be to fetch and under which licences.
+
+    Raises:
+        ValueError: There is no such name.
+        OSError: Something could not be had; the message says of every file what became of it.
+    """
+    items, places = files.chosen(name), _places()
+    substitutes = name == files.EVERYTHING
+    missing = present.missing(items, places, substitutes=substitutes)
+    if not accept_licence and any(not item.registration for item in missing):
+        return f"{present.offer(missing, places)}\n{ASK}"
+    # Here, not above: what reaches the network is imported when somebody has asked for it.
+    from ..weights.download import provide
+
+    way = provide.Way(mirror, dict(os.environ), _progress())
+    outcomes = provide.provide(items, places, way, substitutes=substitutes)
+    text = "\n".join(outcome.text for outcome in outcomes)
+    by_hand = {item.name for item in items if item.registration}
+    if any(not outcome.ok and outcome.name not in by_hand for outcome in outcomes):
+        raise OSError(text)
+    return text
+
+
+def fingerprint(name: str) -> str:
+    """Changes with the files behind a name, so that one that was deleted is noticed."""
+    places = _places()
+    try:
+        found = [(item.name, present.find(item, places)) for item in files.chosen(name)]
+    except ValueError:
+        return f"{name}: unknown"
+    return repr([(item, path and (path, path.stat().st_mtime_ns)) for item, path in found])

@@ -1,0 +1,218 @@
+"""Identity files in the host's folders, and what an identity is in words."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import folder_paths
+import torch
+from torch import Tensor
+
+from ..identity import THUMBNAIL_SIZE, FaceGeometry, FaceTokens, Identity
+from ..identity_blend import blend_identities
+from ..weights.fingerprint import shown
+from ..weights.identity_file import is_identity_file, read_identity, write_identity
+from .stages import describe_identity, fuse
+from .weights import Adapter, FaceEncoder
+
+SUFFIX = ".safetensors"
+OUTPUT = " [output]"  # how the host marks a name in a drop-down
+
+
+def identity_choices() -> list[str]:
+    """Identity files of the input folder, then those of the output folder."""
+    marked = ((folder_paths.get_input_directory(), ""), (_output(), OUTPUT))
+    found = [f"{name}{mark}" for folder, mark in marked for name in _identity_files(folder)]
+    return found or ["identity.safetensors"]
+
+
+def _output() -> str:
+    return folder_paths.get_output_directory()
+
+
+def _identity_files(folder: str) -> list[str]:
+    # os.walk, because output folders hold many thousands of pictures.
+    paths = (Path(at) / n for at, _, names in os.walk(folder) for n in names if n.endswith(SUFFIX))
+    return sorted(p.relative_to(folder).as_posix() for p in paths if is_identity_file(p))
+
+
+def find_identity(name: str) -> Path:
+    """The identity file behind a drop-down's name.
+
+    Raises:
+        FileNotFoundError: Names the file and the folder.
+    """
+    plain, folder = folder_paths.annotated_filepath(name)
+    folder = Path(folder or folder_paths.get_input_directory())
+    path = folder / os.path.relpath(os.path.join("/", plain), "/")  # keeps ".." inside the folder
+    if path.is_file():
+        return path
+    raise FileNotFoundError(
+        f'The identity "{name}" is not there. Searched: {folder}. Save FantasyID Identity writes '
+        "identities into the output folder; one from elsewhere goes into the input folder."
+    )
+
+
+def why_no_identity(name: str | None) -> str | None:
+    """The sentence of `find_identity`'s error, or None when the file is there."""
+    try:
+        if name is not None:
+            find_identity(name)
+    except FileNotFoundError as error:
+        return str(error)
+    return None
+
+
+def identity_fingerprint(name: str) -> str:
+    """Changes when the file is replaced under the same name."""
+    if why_no_identity(name):
+        return f"{name}: missing"
+    stat = find_identity(name).stat()
+    return repr((stat.st_size, stat.st_mtime_ns))
+
+
+def save_identity(identity: Identity, prefix: str, note: str) -> Path:
+    """Write an identity to the host's output folder.
+
+    Args:
+        identity: The identity.
+        prefix: The file's name before its number; folders and the host's %date% words work.
+        note: Replaces the note that the identity carries, unless it is blank.
+
+    Raises:
+        ValueError: The identity is empty.
+    """
+    if note.strip():
+        origin = replace(identity.provenance, note=note.strip())
+        identity = replace(identity, provenance=origin)
+    folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, _output())
+    path = Path(folder) / f"{name}_{counter:05}_{SUFFIX}"
+    write_identity(path, identity)
+    return path
+
+
+def saved_result(path: Path) -> dict[str, list[dict[str, str]]]:
+    """The `ui` entry by which scripts fetch the saved file from the host."""
+    subfolder = path.parent.relative_to(_output()).as_posix()
+    place = {"subfolder": "" if subfolder == "." else subfolder, "type": "output"}
+    return {"identities": [{"filename": path.name, **place}]}
+
+
+def load_identity(name: str, adapter: Adapter | None, encoder: FaceEncoder | None) -> Identity:
+    """An identity from a file.
+
+    Args:
+        name: As in the drop-down.
+        adapter: Where given, the identity must be of this adapter, and its head gets triangles.
+        encoder: Where given, the identity must be of this face encoder.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is damaged or of another kind, or was made with other weights.
+    """
+    path = find_identity(name)
+    identity = read_identity(path)
+    why_not = identity_mismatch(identity, adapter, encoder)
+    if why_not:
+        raise ValueError(f"{path}: {why_not}")
+    if adapter is not None and identity.geometry is not None:
+        geometry = replace(identity.geometry, triangles=adapter.tables.triangles)
+        identity = replace(identity, geometry=geometry)
+    return identity
+
+
+def identity_mismatch(
+    identity: Identity, adapter: Adapter | None, encoder: FaceEncoder | None = None
+) -> str | None:
+    """Why an identity does not belong to an adapter or a face encoder, with both hashes.
+
+    Returns:
+        A sentence, or None where they belong together or one of the hashes is not known.
+    """
+    origin = identity.provenance
+    for words, made_with, weights in (
+        ("adapter", origin.adapter_hash, adapter),
+        ("face encoder", origin.encoder_hash, encoder),
+    ):
+        if weights is None or not made_with or weights.fingerprint in ("", made_with):
+            continue
+        return (
+            f"the identity was made with the {words} {shown(made_with)}, the {words} "
+            f"{weights.source} is {shown(weights.fingerprint)}: tokens of one say nothing to the "
+            f"other. Load the {words} that it was made with, or make the identity anew with this "
+            "one"
+        )
+    return None
+
+
+def blend(
+    a: Identity, b: Identity, looks: float, shape: float, adapter: Adapter | None
+) -> tuple[Identity, str]:
+    """The identity between two, and in words how it was made.
+
+    Args:
+        a: What 0 gives.
+        b: What 1 gives.
+        looks: Where the face tokens lie, 0 to 1.
+        shape: Where the head lies, 0 to 1.
+        adapter: Fuses the blended head with the blended looks, where both identities have a head.
+
+    Raises:
+        ValueError: The two do not fit each other, or the adapter.
+    """
+    blended = blend_identities(a, b, looks, shape)
+    if blended.is_empty:
+        return blended, describe_identity(blended)
+    words = f"{1 - looks:.0%} of A's looks, {1 - shape:.0%} of A's shape; the rest is B's."
+    if adapter is None or blended is a or blended is b:
+        return blended, words
+    why_not = identity_mismatch(blended, adapter)
+    if why_not:
+        raise ValueError(why_not)
+    if blended.geometry is None:
+        return blended, f"{words} Vertex tokens were blended, because one of them has no head."
+    return fuse(adapter, face_tokens_of(blended), blended.geometry), f"{words} Fused anew."
+
+
+def face_tokens_of(identity: Identity) -> FaceTokens:
+    """The looks of an identity, as the face tokens that they were."""
+    return FaceTokens(
+        identity.face_tokens, identity.empty_reason, identity.thumbnail, identity.provenance
+    )
+
+
+def geometry_of(identity: Identity) -> FaceGeometry:
+    """The head of an identity; an empty one with the reason where it has none."""
+    reason = identity.empty_reason or "the identity comes without a head"
+    return identity.geometry or FaceGeometry.empty(reason)
+
+
+def thumbnail_of(identity: Identity) -> Tensor:
+    """The face `(1, 128, 128, 3)`; black where the identity has none."""
+    if identity.thumbnail is None:
+        return torch.zeros(1, THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3)
+    return identity.thumbnail
+
+
+def inspect(identity: Identity) -> str:
+    """Everything in an identity in words, one line each."""
+    origin, geometry = identity.provenance, identity.geometry
+    if identity.is_empty:
+        return describe_identity(identity)
+    head = "none" if geometry is None else f"{geometry.vertices.shape[1]} vertices"
+    if geometry is not None:
+        betas = 0 if geometry.betas is None else geometry.betas.shape[-1]
+        head += f", {betas} shape components; {geometry.source}"
+    lines = {
+        "Head": head,
+        "Thumbnail": "none" if identity.thumbnail is None else "there",
+        "Face found by": origin.detector or "unknown",
+        "Photos": ", ".join(map(shown, origin.source_hashes)) or "unknown",
+        "Face encoder": shown(origin.encoder_hash),
+        "Adapter": shown(origin.adapter_hash),
+        "Written by": origin.created_with or "not from a file",
+        "Note": origin.note or "none",
+    }
+    return "\n".join([describe_identity(identity), *(f"{k}: {v}" for k, v in lines.items())])

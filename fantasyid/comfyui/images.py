@@ -1,0 +1,148 @@
+"""IMAGE and BOUNDING_BOX values of the host, and ours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import comfy.model_management
+import comfy.utils
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from ..face.align import SKIP, Alignment, FaceChoice, align_faces, first_found, summarize
+from ..face.detect import faces_from_boxes
+from ..face.faces import DetectedFace
+from ..face.sources import FaceSources
+from ..identity import FACE_CROP_SIZE, FaceCrop
+
+# Pictures on a node: side by side, this many at most.
+SHOWN_AT_MOST = 16
+BLACK = "the given image is black, which is what the face nodes give where they find no face"
+BoundingBoxes = list[list[dict[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class AlignedImages:
+    """The outputs of the align stage.
+
+    Attributes:
+        face: The first face found, or an empty one with the reason.
+        crops: `(B, 512, 512, 3)`; black where there is no face, unless such images are skipped.
+        boxes: All faces of every image.
+        previews: `(B, H, W, 3)` the photos with numbered boxes.
+        message: Words for the node.
+        shown: `(N, 512, W', 3)` photo and crop side by side, for the node.
+    """
+
+    face: FaceCrop
+    crops: Tensor
+    boxes: BoundingBoxes
+    previews: Tensor
+    message: str
+    shown: Tensor
+
+
+def check_photos(image: Tensor) -> Tensor:
+    """An IMAGE as `(B, H, W, 3)` float32 RGB in [0, 1] on the CPU; grey is spread, alpha dropped.
+
+    Raises:
+        ValueError: There is no picture in it, it has no three colours, or non-finite values.
+    """
+    if image.ndim != 4:
+        raise ValueError(f"the image input is {tuple(image.shape)}, expected (B, H, W, 3)")
+    if 0 in image.shape:
+        raise ValueError(f"the image input is empty: its shape is {tuple(image.shape)}")
+    channels = image.shape[-1]
+    if channels not in (1, 2, 3, 4):
+        raise ValueError(
+            f"the image input has {channels} channels, expected grey, RGB or either with alpha"
+        )
+    photos = image.float().cpu()
+    photos = photos[..., :3] if channels > 2 else photos[..., :1].expand(-1, -1, -1, 3)
+    if not torch.isfinite(photos).all():
+        raise ValueError("the image input has values that are not numbers (NaN or infinity)")
+    return photos.clamp(0.0, 1.0)
+
+
+def align_images(
+    image: Tensor, sources: FaceSources, choice: FaceChoice, policy: str
+) -> AlignedImages:
+    """The align stage for an IMAGE of one or many photos.
+
+    Raises:
+        ValueError: See `align_faces` and `check_photos`.
+    """
+    photos = list(check_photos(image))
+    bar = comfy.utils.ProgressBar(len(photos))
+
+    def tick() -> None:
+        bar.update(1)
+        comfy.model_management.throw_exception_if_processing_interrupted()
+
+    aligned = align_faces(photos, sources, choice, policy, tick)
+    message = summarize(aligned, policy)
+    kept = [a for a in aligned if policy != SKIP or not a.crop.empty_reason]
+    return AlignedImages(
+        first_found(aligned).crop,
+        torch.cat([crop_or_blank(a.crop) for a in kept]),
+        as_bounding_boxes([a.faces for a in aligned]),
+        torch.cat([a.preview for a in aligned]),
+        message,
+        torch.cat([_side_by_side(a) for a in aligned[:SHOWN_AT_MOST]]),
+    )
+
+
+def region_of(boxes: Any) -> tuple[float, float, float, float] | None:
+    """The first box of a BOUNDING_BOX value as `(x0, y0, x1, y1)` pixels.
+
+    Raises:
+        ValueError: It is something else, or has no area.
+    """
+    faces = faces_from_boxes(boxes)
+    return faces[0].box if faces else None
+
+
+def crop_or_blank(crop: FaceCrop) -> Tensor:
+    """The crop as an IMAGE; a black square where there is no face."""
+    return crop.image if crop.image.shape[0] else crop.image.new_zeros(1, *crop.image.shape[1:])
+
+
+def drop_black(face: FaceCrop | Tensor) -> FaceCrop | Tensor:
+    """The emptiness of `crop_or_blank` arrives: an IMAGE without its black pictures.
+
+    Returns:
+        An empty crop where all pictures are black; anything else as it is.
+    """
+    if isinstance(face, FaceCrop) or face.ndim != 4 or not face.shape[0]:
+        return face
+    seen = face[..., :3].flatten(1).any(1)
+    return face[seen] if seen.any() else FaceCrop.empty(face[:1, ..., :3], BLACK)
+
+
+def _side_by_side(aligned: Alignment) -> Tensor:
+    """The photo with its boxes, as high as the crop, and the crop beside it."""
+    height, width = aligned.preview.shape[1:3]
+    size = (FACE_CROP_SIZE, max(1, round(width * FACE_CROP_SIZE / height)))
+    small = interpolate(aligned.preview.permute(0, 3, 1, 2), size, mode="bilinear", antialias=True)
+    return torch.cat([small.permute(0, 2, 3, 1), crop_or_blank(aligned.crop)], dim=2)
+
+
+def as_bounding_boxes(frames: Sequence[Sequence[DetectedFace]]) -> BoundingBoxes:
+    """Faces per image as the host's BOUNDING_BOX: a list per frame of boxes in pixels."""
+    return [
+        [
+            {
+                "x": f.box[0],
+                "y": f.box[1],
+                "width": f.box[2] - f.box[0],
+                "height": f.box[3] - f.box[1],
+                "label": "face",
+                "score": f.score,
+            }
+            for f in faces
+        ]
+        for faces in frames
+    ]

@@ -1,0 +1,211 @@
+"""The measuring stage: VIDEO or IMAGE in; numbers, pictures, sentences and files out."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import comfy.utils
+import folder_paths
+from torch import Tensor
+
+from ..evaluation.metrics import inception
+from ..evaluation.metrics import recognize as recognise
+from ..evaluation.metrics.measure import Tools, embed_reference, measure
+from ..evaluation.metrics.measurement import Measurement, as_json, describe, write_csv
+from ..evaluation.metrics.plot import draw_plot, draw_worst
+from ..evaluation.metrics.recognize import Recogniser
+from ..evaluation.metrics.similarity import Embedding
+from ..face.align import CONTINUE, STOP, FaceChoice, align_faces
+from ..face.sources import FaceSources, open_clip_detector
+from ..identity import FaceCrop
+from .collect import count_frames, read_frames
+from .files import FOLDER, insightface_folders
+from .images import check_photos
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureRequest:
+    """What to measure a clip with.
+
+    Attributes:
+        recogniser: One of `recognise.CHOICES`.
+        sources: Which detector; points, landmarks and boxes are not used.
+        choose: Which face a shot begins with, one of `faces.RULES`.
+        reference: FANTASYID_FACE, IMAGE or None.
+        reference_set: IMAGE of real faces for FID, or None.
+        prefix: Of the files in the output folder; "" writes none.
+    """
+
+    recogniser: str
+    sources: FaceSources
+    choose: str
+    reference: Any
+    reference_set: Tensor | None
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The outputs of the measuring stage.
+
+    Attributes:
+        rs: Mean cosine to the reference; NaN where nobody measured it, as for the next three.
+        ifs: Mean cosine to the frame before.
+        fm: Mean motion of the face, percent of its size per frame.
+        fid: Of the face crops against the reference set.
+        plot: `(1, H, W, 3)` curves.
+        worst: `(1, H, W, 3)` contact sheet.
+        message: Words for the node.
+        json: All numbers.
+    """
+
+    rs: float
+    ifs: float
+    fm: float
+    fid: float
+    plot: Tensor
+    worst: Tensor
+    message: str
+    json: str
+
+
+def measure_clip(clip: Any, request: MeasureRequest) -> Measured:
+    """Measure a VIDEO or IMAGE, a frame at a time.
+
+    Raises:
+        ValueError: The clip cannot be read, or a reference photo has no face.
+        ImportError, FileNotFoundError: The detector that was asked for is not there.
+    """
+    missing: list[str] = []
+    tools = _tools(request, missing)
+    frames, total = read_frames(clip), count_frames(clip)
+    bar = comfy.utils.ProgressBar(total)
+
+    def tick(number: int) -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        bar.update_absolute(min(number + 1, total), total)
+
+    with contextlib.closing(frames):
+        measured = measure(frames, tools, tick)
+    if tools.features is not None and measured.fid is None:
+        missing.append(
+            f"No FID: {measured.fid_counts[0]} faces in the clip and {measured.fid_counts[1]} in "
+            "the reference set; it needs at least 2 of each."
+        )
+    if request.prefix.strip():
+        missing.append(_write(measured, request.prefix.strip()))
+    rs, ifs, fm = (_or_nan(measured.mean(name)) for name in ("rs", "ifs", "fm"))
+    return Measured(
+        rs,
+        ifs,
+        fm,
+        _or_nan(measured.fid),
+        draw_plot(measured)[None],
+        draw_worst(measured)[None],
+        describe(measured, missing),
+        as_json(measured),
+    )
+
+
+def fingerprint(recogniser: str) -> str:
+    """Changes when a recogniser or FID's network comes or goes, so that the cache notices."""
+    there = [str(importlib.util.find_spec("onnxruntime") is not None)]
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        there.append(_stat(recognise.find_recogniser(recogniser, recogniser_folders())))
+    network = _inception_file()
+    return repr((there, None if network is None else _stat(network)))
+
+
+def recogniser_folders() -> tuple[Path, ...]:
+    """Where face recognisers may lie: `models/insightface` and `models/fantasyid`."""
+    return (*insightface_folders(), *(Path(p) for p in folder_paths.get_folder_paths(FOLDER)))
+
+
+def _tools(request: MeasureRequest, missing: list[str]) -> Tools:
+    """What measures; why something cannot be measured is appended to `missing`."""
+    device = comfy.model_management.get_torch_device()
+    detect = open_clip_detector(request.sources)
+    recogniser = _recogniser(request.recogniser, missing)
+    references = [] if recogniser is None else _references(request, recogniser, missing)
+    features, real = None, []
+    if request.reference_set is not None:
+        path = _inception_file()
+        if path is None:
+            place = folder_paths.get_folder_paths(FOLDER)[0]
+            missing.append(
+                f"No FID: {inception.FILE} is not in {place}. To have it, {inception.WHERE_FROM}."
+            )
+        else:
+            features = inception.open_features(path, device)
+            real = [features(face.image[0]) for face in _faces(request, request.reference_set)]
+    return Tools(detect, request.choose, recogniser, references, features, real, device)
+
+
+def _recogniser(choice: str, missing: list[str]) -> Recogniser | None:
+    if choice == recognise.NONE:
+        missing.append("No RS and IFS: no face recogniser was chosen.")
+        return None
+    try:
+        return recognise.open_recogniser(recognise.find_recogniser(choice, recogniser_folders()))
+    except (ImportError, FileNotFoundError) as error:
+        missing.append(f"No RS and IFS: {error}.")
+    return None
+
+
+def _references(
+    request: MeasureRequest, recogniser: Recogniser, missing: list[str]
+) -> list[Embedding]:
+    reference = request.reference
+    if reference is None:
+        missing.append("No RS: connect a reference.")
+        return []
+    if isinstance(reference, FaceCrop):
+        if reference.empty_reason:
+            missing.append(f"No RS: the reference has no face: {reference.empty_reason}.")
+            return []
+        return [embed_reference(reference, recogniser)]
+    return [embed_reference(face, recogniser) for face in _faces(request, reference, STOP)]
+
+
+def _faces(request: MeasureRequest, image: Tensor, policy: str = CONTINUE) -> list[FaceCrop]:
+    """The faces of a batch of photos; photos without one are left out unless that is refused."""
+    photos = list(check_photos(image))
+    bar = comfy.utils.ProgressBar(len(photos))
+
+    def tick() -> None:
+        bar.update(1)
+        comfy.model_management.throw_exception_if_processing_interrupted()
+
+    found = align_faces(photos, request.sources, FaceChoice(request.choose), policy, tick)
+    return [a.crop for a in found if not a.crop.empty_reason]
+
+
+def _inception_file() -> Path | None:
+    places = (Path(p) / inception.FILE for p in folder_paths.get_folder_paths(FOLDER))
+    return next((path for path in places if path.is_file()), None)
+
+
+def _write(measured: Measurement, prefix: str) -> str:
+    """Write CSV and JSON into the output folder, and say where."""
+    folder, name, counter, _, _ = folder_paths.get_save_image_path(
+        prefix, folder_paths.get_output_directory()
+    )
+    path = Path(folder) / f"{name}_{counter:05}_.json"
+    path.write_text(as_json(measured), encoding="utf-8")
+    write_csv(measured, path.with_suffix(".csv"))
+    return f"Written: {path} and {path.with_suffix('.csv').name}."
+
+
+def _stat(path: Path) -> str:
+    stat = path.stat()
+    return repr((str(path), stat.st_size, stat.st_mtime_ns))
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value

@@ -1,0 +1,1 @@
+"""Paper 4: metrics, protocol, ablations, best of several seeds."""

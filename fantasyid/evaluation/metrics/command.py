@@ -1,0 +1,95 @@
+"""Measure video files: `python -m fantasyid.metrics CLIP... [--reference PHOTO] [--models DIR]`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ...face.align import SKIP, FaceChoice, align_faces
+from ...face.faces import RULES
+from ...face.sources import DETECTORS, FaceSources, open_clip_detector
+from ...views.photos import read_photo
+from . import recognize as recognise
+from .clips import frames_of_file
+from .measure import Tools, embed_reference, measure
+from .measurement import as_json, describe, write_csv
+from .plot import draw_plot, draw_worst
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of the command."""
+    options = argparse.ArgumentParser(
+        prog="python -m fantasyid.metrics",
+        description="RS (likeness), IFS (steadiness) and FM (motion of the face) of video files. "
+        "FM needs no model file; RS and IFS need a face recogniser below --models.",
+    )
+    add = options.add_argument
+    add("clips", type=Path, nargs="+", metavar="CLIP", help="video files")
+    add("--reference", type=Path, metavar="PHOTO", help="a photo of the person, for RS")
+    add("--models", type=Path, metavar="DIR", help="ComfyUI's folder models")
+    add("--recogniser", choices=recognise.CHOICES, default=recognise.AUTO, help="for RS and IFS")
+    add("--detector", choices=DETECTORS, default=DETECTORS[0], help="who finds the faces")
+    add("--choose", choices=RULES, default="largest", help="which face a shot begins with")
+    add("--out", type=Path, metavar="DIR", help="write JSON, CSV, plot and worst frames there")
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure each clip; returns 0, or 2 when something named is not there."""
+    given = parser().parse_args(arguments)
+    missing: list[str] = []
+    try:
+        tools = _tools(given, missing)
+        for clip in given.clips:
+            measured = measure(frames_of_file(clip), tools)
+            sys.stdout.write(f"{clip}\n{describe(measured, missing)}\n")
+            if given.out is not None:
+                given.out.mkdir(parents=True, exist_ok=True)
+                (given.out / f"{clip.stem}.json").write_text(as_json(measured), encoding="utf-8")
+                write_csv(measured, given.out / f"{clip.stem}.csv")
+                _save(draw_plot(measured), given.out / f"{clip.stem}_plot.png")
+                _save(draw_worst(measured), given.out / f"{clip.stem}_worst.png")
+    except (ValueError, FileNotFoundError, ImportError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    return 0
+
+
+def _tools(given: argparse.Namespace, missing: list[str]) -> Tools:
+    """What measures; why something cannot be measured is appended to `missing`."""
+    roots = () if given.models is None else tuple(given.models / n for n in ("insightface",))
+    sources = FaceSources("", None, None, given.detector, roots)
+    recogniser = None
+    if given.recogniser == recognise.NONE or given.models is None:
+        missing.append("No RS and IFS: name ComfyUI's folder models with --models.")
+    else:
+        try:
+            path = recognise.find_recogniser(given.recogniser, (*roots, given.models / "fantasyid"))
+            recogniser = recognise.open_recogniser(path)
+        except (ImportError, FileNotFoundError) as error:
+            missing.append(f"No RS and IFS: {error}.")
+    references = []
+    if recogniser is not None and given.reference is not None:
+        photo = torch.from_numpy(np.asarray(read_photo(given.reference).pixels)).float() / 255
+        face = align_faces([photo], sources, FaceChoice(given.choose), SKIP)[0].crop
+        if face.empty_reason:
+            raise ValueError(f"{given.reference}: {face.empty_reason}")
+        references.append(embed_reference(face, recogniser))
+    elif recogniser is not None:
+        missing.append("No RS: name a photo of the person with --reference.")
+    return Tools(open_clip_detector(sources), given.choose, recogniser, references)
+
+
+def _save(picture: Tensor, path: Path) -> None:
+    Image.fromarray((picture * 255).round().to(torch.uint8).numpy()).save(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

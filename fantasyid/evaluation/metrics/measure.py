@@ -1,0 +1,229 @@
+"""A clip measured while its frames go by: faces, RS, IFS, FM, and FID's features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ...face.crop import FACE_TEMPLATE_PX
+from ...face.faces import DetectedFace, choose_face, face_nearest_box
+from ...face.points import points_from_box
+from ...identity import FaceCrop
+from ...views.clip import ClipFrame, cut_view, is_cut
+from .frechet import frechet_distance
+from .measurement import FrameValues, Measurement
+from .motion import Box, FaceMotion, face_motion
+from .recognize import Recogniser
+from .similarity import Embedding, interframe_similarity, reference_similarity
+
+WORST_FRAMES = 6
+# From one frame to the next the same face overlaps by more than this.
+_LEAST_OVERLAP = 0.3
+_COARSE = 4
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What measures.
+
+    Attributes:
+        detect: Finds faces in `(h, w, 3)` RGB in [0, 1].
+        choose: Which face a shot begins with, one of `faces.RULES`.
+        recogniser: For RS and IFS, or None.
+        references: Embeddings of the person.
+        features: FID's features of a crop `(512, 512, 3)`, or None.
+        real_features: Those of the reference set.
+        device: Where the flow is calculated.
+    """
+
+    detect: Callable[[Tensor], list[DetectedFace]]
+    choose: str = "largest"
+    recogniser: Recogniser | None = None
+    references: Sequence[Embedding] = ()
+    features: Callable[[Tensor], Tensor] | None = None
+    real_features: Sequence[Tensor] = ()
+    device: torch.device | str = "cpu"
+
+
+@dataclass
+class _Seen:
+    """What was found in one frame, in pixels of the frame."""
+
+    number: int
+    seconds: float | None
+    face: DetectedFace | None
+    motion: FaceMotion | None
+    after_cut: bool
+
+
+@dataclass
+class _Worst:
+    """The frames with the lowest marks, and their crops."""
+
+    kept: list[tuple[float, int, Tensor]] = field(default_factory=list)
+
+    def offer(self, mark: float, number: int, crop: Callable[[], Tensor]) -> None:
+        """Keep the frame if it is among the worst."""
+        if len(self.kept) < WORST_FRAMES or mark < self.kept[-1][0]:
+            picture = (crop() * 255).round().to(torch.uint8)
+            self.kept = sorted([*self.kept, (mark, number, picture)], key=lambda k: k[:2])
+            del self.kept[WORST_FRAMES:]
+
+
+def measure(
+    frames: Iterable[ClipFrame], tools: Tools, tick: Callable[[int], None] = lambda _number: None
+) -> Measurement:
+    """Measure a clip; only two frames are in memory at a time.
+
+    Args:
+        frames: Of the clip, in order.
+        tools: What measures.
+        tick: Called with the number of each frame that is done; may raise to interrupt.
+
+    Raises:
+        ValueError: There is no frame.
+    """
+    clip = ClipMeasurer(tools)
+    for frame in frames:
+        clip.add(frame)
+        tick(frame.number)
+    return clip.finish()
+
+
+class ClipMeasurer:
+    """Measures while frames go by: `add` each one, then `finish`."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+        self._seen: list[_Seen] = []
+        self._embeddings: list[Embedding | None] = []
+        self._features: list[Tensor] = []
+        self._worst = _Worst()
+        self._before: NDArray[np.float32] | None = None
+
+    def add(self, frame: ClipFrame) -> None:
+        """Look at the next frame."""
+        cut = self._before is not None and _is_cut(self._before, frame.grey)
+        face = self._find(frame, cut)
+        motion = None if cut else self._motion(frame, face)
+        self._seen.append(_Seen(frame.number, frame.seconds, face, motion, cut))
+        self._before = frame.grey
+        self._embeddings.append(None if face is None else self._recognise(frame, face, motion))
+
+    def finish(self) -> Measurement:
+        """The values of all frames.
+
+        Raises:
+            ValueError: There was no frame.
+        """
+        if not self._seen:
+            raise ValueError("the clip has no frames to measure")
+        rs = reference_similarity(self._embeddings, self._tools.references)
+        ifs = interframe_similarity(self._embeddings)
+        values = [
+            FrameValues(
+                number=seen.number,
+                seconds=seen.seconds,
+                box=seen.face.box if seen.face else None,
+                score=seen.face.score if seen.face else None,
+                cut=seen.after_cut,
+                rs=rs[i],
+                ifs=ifs[i],
+                fm=seen.motion.percent if seen.motion else None,
+                fm_still=seen.motion.still_percent if seen.motion else None,
+                fm_px=seen.motion.px if seen.motion else None,
+            )
+            for i, seen in enumerate(self._seen)
+        ]
+        return Measurement(
+            tuple(values),
+            tuple(sorted({s.face.detector for s in self._seen if s.face})),
+            "" if self._tools.recogniser is None else self._tools.recogniser.words,
+            self._fid(),
+            (len(self._features), len(self._tools.real_features)),
+            tuple((number, crop) for _, number, crop in self._worst.kept),
+        )
+
+    def _find(self, frame: ClipFrame, cut: bool) -> DetectedFace | None:
+        """The face that is followed, in pixels of the frame."""
+        faces = [_scaled(f, 1 / frame.scale) for f in self._tools.detect(frame.small_colour())]
+        if not faces:
+            return None
+        last = next((s.face for s in reversed(self._seen) if s.face), None)
+        if last is not None and not cut:
+            same = face_nearest_box(faces, last.box, _LEAST_OVERLAP)
+            if same is not None:
+                return same
+        height, width = (round(side / frame.scale) for side in frame.grey.shape)
+        return choose_face(faces, width, height, self._tools.choose)
+
+    def _motion(self, frame: ClipFrame, face: DetectedFace | None) -> FaceMotion | None:
+        before = self._seen[-1].face if self._seen else None
+        if face is None or before is None or self._before is None:
+            return None
+        x0, y0, x1, y1 = (v * frame.scale for v in before.box)
+        box: Box = (x0, y0, x1, y1)
+        moved = face_motion(self._before, frame.grey, box, self._tools.device)
+        if moved is None:
+            return None
+        still = None if moved.still_px is None else moved.still_px / frame.scale
+        return FaceMotion(moved.px / frame.scale, still, moved.face_px / frame.scale)
+
+    def _recognise(
+        self, frame: ClipFrame, face: DetectedFace, motion: FaceMotion | None
+    ) -> Embedding | None:
+        """The face's embedding, and what else is cut out of the frame."""
+        tools = self._tools
+        points = np.asarray(face.points or points_from_box(face.box, face.roll_deg))
+
+        def crop() -> Tensor:
+            return cut_view(frame.colour(), points)
+
+        embedding = None
+        if tools.recogniser is not None:
+            embedding = tools.recogniser.embed(frame.colour(), points)
+        if tools.features is not None:
+            self._features.append(tools.features(crop()))
+        if embedding is not None and tools.references:
+            mark = float((np.stack(tools.references) @ embedding).mean())
+        else:
+            mark = 0.0 if motion is None else -motion.percent
+        self._worst.offer(mark, frame.number, crop)
+        return embedding
+
+    def _fid(self) -> float | None:
+        real = self._tools.real_features
+        if len(self._features) < 2 or len(real) < 2:
+            return None
+        sets = (torch.stack([*features]).double().numpy() for features in (self._features, real))
+        return frechet_distance(*sets)
+
+
+def embed_reference(face: FaceCrop, recogniser: Recogniser) -> Embedding:
+    """The embedding of an aligned face.
+
+    Raises:
+        ValueError: The face is empty.
+    """
+    if face.empty_reason:
+        raise ValueError(f"the reference has no face: {face.empty_reason}")
+    if face.points is not None:
+        return recogniser.embed(face.photo[0], face.points.numpy())
+    return recogniser.embed(face.image[0], FACE_TEMPLATE_PX)
+
+
+def _scaled(face: DetectedFace, factor: float) -> DetectedFace:
+    x0, y0, x1, y1 = (v * factor for v in face.box)
+    points = face.points and tuple((x * factor, y * factor) for x, y in face.points)
+    return DetectedFace(
+        (x0, y0, x1, y1), points, face.score, face.detector, face.roll_deg, face.pose_deg
+    )
+
+
+def _is_cut(before: NDArray[np.float32], now: NDArray[np.float32]) -> bool:
+    return is_cut(before[::_COARSE, ::_COARSE], now[::_COARSE, ::_COARSE])

@@ -1,0 +1,241 @@
+"""RS, IFS, FM and FID of a video file, and its contact sheet."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from ...face.align import SKIP, FaceChoice, align_faces
+from ...face.sources import FaceSources, open_clip_detector
+from ...identity import FaceCrop
+from ...views.clip import ClipFrame
+from ...views.photos import FolderReport, list_files, read_photo, read_photos
+from ..metrics import inception
+from ..metrics import recognize as recognise
+from ..metrics.clips import frames_of_file
+from ..metrics.measure import Tools, embed_reference, measure
+from ..metrics.measurement import Measurement, as_json
+from ..metrics.similarity import Embedding
+from .hashes import remembered_sha256, sha256_of_code, sha256_of_file, sha256_of_value
+from .journal import Journal
+
+COLUMNS = ("rs", "ifs", "fm", "fid")
+_SHEET_FRAMES, _THUMB_PX, _GAP = 8, 160, 4
+_GROUND, _BOX = (24, 24, 26), (60, 220, 90)
+
+
+@dataclass(frozen=True)
+class MeterSettings:
+    """What to measure with.
+
+    Attributes:
+        models: The host's folder `models`, where recogniser and Inception lie, or None.
+        recogniser: One of `recognise.CHOICES`.
+        detector: One of `sources.DETECTORS`.
+        choose: Which face of a reference and of a shot, one of `faces.RULES`.
+        real: Folder of photos of real faces for FID, or None.
+        device: Where flow and Inception run.
+    """
+
+    models: Path | None
+    recogniser: str
+    detector: str
+    choose: str
+    real: Path | None
+    device: str
+
+
+@dataclass(frozen=True)
+class MeasuredVideo:
+    """The numbers of one video.
+
+    Attributes:
+        values: Of each of `COLUMNS`, None where nobody measured it; `faces` found in `frames`;
+            `detectors`; and `note`, why RS is not there.
+        json: All numbers of all frames.
+        sheet: JPEG of frames in a row, the face marked.
+    """
+
+    values: dict[str, Any]
+    json: str
+    sheet: bytes
+
+
+class Meter:
+    """Measures videos; its networks are loaded when the first one comes.
+
+    Attributes:
+        id: Changes with everything that decides about the values.
+        used: What it measures with: words and hashes.
+        missing: Why some column stays empty, a sentence each.
+    """
+
+    def __init__(self, settings: MeterSettings, journal: Journal) -> None:
+        self._settings = settings
+        self.missing: list[str] = []
+        self._people: dict[Path, tuple[list[Embedding], str]] = {}
+        self._recogniser, self._inception = self._find_recogniser(), self._find_inception()
+        self.used: dict[str, Any] = {
+            "detector": settings.detector,
+            "choose": settings.choose,
+            "recogniser": _hash(self._recogniser, journal),
+            "inception": _hash(self._inception, journal),
+            "real": {} if self._inception is None else _hashes(settings.real),
+            "device": settings.device,
+            "code": sha256_of_code("metrics", "face"),
+        }
+        self.id = sha256_of_value(self.used)[:16]
+
+    def measure(self, video: Path, reference: Path) -> MeasuredVideo:
+        """Measure a video file against a photo of the person.
+
+        Raises:
+            ValueError: The video cannot be decoded.
+        """
+        person, note = self._reference(reference)
+        thumbs: list[_Thumb] = []
+        frames = _with_thumbs(frames_of_file(video), thumbs)
+        measured = measure(frames, replace(self._tools, references=person))
+        values: dict[str, Any] = {name: measured.mean(name) for name in ("rs", "ifs", "fm")}
+        values |= {
+            "fid": measured.fid,
+            "faces": measured.count("box"),
+            "frames": len(measured.frames),
+            "detectors": list(measured.detectors),
+            "note": note,
+        }
+        return MeasuredVideo(values, as_json(measured), _sheet(measured, thumbs))
+
+    @cached_property
+    def words(self) -> str:
+        """The recogniser and its licence; "" without one."""
+        return "" if self._recogniser is None else recognise.licence_of(self._recogniser)
+
+    @cached_property
+    def _tools(self) -> Tools:
+        settings = self._settings
+        recogniser = self._recogniser and recognise.open_recogniser(self._recogniser)
+        features, real = None, []
+        if self._inception is not None and settings.real is not None:
+            features = inception.open_features(self._inception, settings.device)
+            for photo in read_photos(settings.real, FolderReport()):
+                crop = None if photo is None else self._align(_tensor(photo.pixels))
+                if crop is not None and not crop.empty_reason:
+                    real.append(features(crop.image[0]))
+        detect = open_clip_detector(self._sources)
+        return Tools(
+            detect, settings.choose, recogniser, [], features, real, torch.device(settings.device)
+        )
+
+    @property
+    def _sources(self) -> FaceSources:
+        models = self._settings.models
+        folders = () if models is None else (models / "insightface",)
+        return FaceSources("", None, None, self._settings.detector, folders)
+
+    def _align(self, photo: Tensor) -> FaceCrop:
+        choice = FaceChoice(self._settings.choose)
+        return align_faces([photo], self._sources, choice, SKIP)[0].crop
+
+    def _reference(self, path: Path) -> tuple[list[Embedding], str]:
+        """The embedding of a photo of the person, or none and why."""
+        recogniser = self._tools.recogniser
+        if recogniser is None:
+            return [], ""
+        if path not in self._people:
+            face = self._align(_tensor(read_photo(path).pixels))
+            if face.empty_reason:
+                self._people[path] = [], f"no RS: {face.empty_reason}"
+            else:
+                self._people[path] = [embed_reference(face, recogniser)], ""
+        return self._people[path]
+
+    def _find_recogniser(self) -> Path | None:
+        choice, models = self._settings.recogniser, self._settings.models
+        if choice == recognise.NONE:
+            self.missing.append("No RS and IFS: no face recogniser was chosen.")
+        elif models is None:
+            self.missing.append("No RS and IFS: name ComfyUI's folder models with --models.")
+        else:
+            try:
+                path = recognise.find_recogniser(
+                    choice, (models / "insightface", models / "fantasyid")
+                )
+                recognise.open_recogniser(path)
+                return path
+            except (ImportError, FileNotFoundError) as error:
+                self.missing.append(f"No RS and IFS: {error}.")
+        return None
+
+    def _find_inception(self) -> Path | None:
+        models, real = self._settings.models, self._settings.real
+        if real is None:
+            self.missing.append("No FID: name a folder of photos of real faces with --real.")
+            return None
+        path = None if models is None else models / "fantasyid" / inception.FILE
+        if path is None or not path.is_file():
+            place = "models/fantasyid" if path is None else path.parent
+            words = f"{inception.FILE} is not in {place}"
+            self.missing.append(f"No FID: {words}. To have it, {inception.WHERE_FROM}.")
+            return None
+        return path
+
+
+def _hash(path: Path | None, journal: Journal) -> str | None:
+    return None if path is None else remembered_sha256(path, journal)
+
+
+def _hashes(folder: Path | None) -> dict[str, str]:
+    """Name and hash of every file of a folder."""
+    return {} if folder is None else {p.name: sha256_of_file(p) for p in list_files(folder)}
+
+
+def _tensor(pixels: Any) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(pixels)).float() / 255
+
+
+@dataclass(frozen=True, slots=True)
+class _Thumb:
+    """A frame made small, and how many of its pixels one pixel of the frame is."""
+
+    image: Image.Image
+    scale: float
+
+
+def _with_thumbs(frames: Iterator[ClipFrame], thumbs: list[_Thumb]) -> Iterator[ClipFrame]:
+    """The same frames; a small picture of each is kept on the way."""
+    for frame in frames:
+        height, width = frame.grey.shape
+        pixels = (frame.small_colour() * 255).round().clamp(0, 255).to(torch.uint8).numpy()
+        size = (_THUMB_PX, max(1, round(_THUMB_PX * height / width)))
+        small = Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS)
+        thumbs.append(_Thumb(small, frame.scale * _THUMB_PX / width))
+        yield frame
+
+
+def _sheet(measured: Measurement, thumbs: list[_Thumb]) -> bytes:
+    """Frames of the whole video in a row, as a JPEG."""
+    count = min(len(thumbs), _SHEET_FRAMES)
+    numbers = sorted({round(i * (len(thumbs) - 1) / max(count - 1, 1)) for i in range(count)})
+    height = thumbs[0].image.height
+    size = (len(numbers) * (_THUMB_PX + _GAP) + _GAP, height + 2 * _GAP)
+    canvas = Image.new("RGB", size, _GROUND)
+    for place, number in enumerate(numbers):
+        picture, box = thumbs[number].image.copy(), measured.frames[number].box
+        pen = ImageDraw.Draw(picture)
+        if box is not None:
+            pen.rectangle([v * thumbs[number].scale for v in box], outline=_BOX, width=2)
+        pen.text((3, 1), str(number), fill=(255, 255, 255), stroke_width=1, stroke_fill=_GROUND)
+        canvas.paste(picture, (_GAP + place * (_THUMB_PX + _GAP), _GAP))
+    file = io.BytesIO()
+    canvas.save(file, "JPEG", quality=80, subsampling=0)  # thin coloured lines
+    return file.getvalue()

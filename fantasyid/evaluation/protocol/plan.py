@@ -1,0 +1,157 @@
+"""Which videos are to be made: references x prompts x seeds x variants."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...views.photos import list_files, read_photo
+from .hashes import sha256_of_file, sha256_of_value
+from .variants import edited
+from .workflow import DIALS, FOLDER, Graph, for_video, set_input, with_names
+
+ID_DIGITS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A photo of a person.
+
+    Attributes:
+        name: Of its file.
+        path: Of its file.
+        sha256: Of its file.
+    """
+
+    name: str
+    path: Path
+    sha256: str
+
+    @property
+    def name_on_host(self) -> str:
+        """Of the uploaded photo, which is always a PNG."""
+        return f"{self.sha256[:ID_DIGITS]}.png"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One video.
+
+    Attributes:
+        id: Of the photo's content, the prompt, and every setting of the workflow.
+        reference: The person.
+        prompt_number: From 1.
+        prompt: Text.
+        seed: Of the noise.
+        variant: A key of `variants.VARIANTS`.
+        graph: What the host is sent.
+    """
+
+    id: str
+    reference: Reference
+    prompt_number: int
+    prompt: str
+    seed: int
+    variant: str
+    graph: Graph
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What all videos share.
+
+    Attributes:
+        seeds: One video for each.
+        variants: Keys of `variants.VARIANTS`.
+        share_layer: See `variants.edited`.
+        dials: Of `workflow.DIALS`; None leaves the workflow's value.
+        inputs: Node class and input -> value, for everything else.
+    """
+
+    seeds: Sequence[int]
+    variants: Sequence[str]
+    share_layer: int
+    dials: Mapping[str, Any]
+    inputs: Mapping[tuple[str, str], Any]
+
+
+def read_references(folder: Path) -> list[Reference]:
+    """The photos of a folder; of several equal files the first.
+
+    Raises:
+        FileNotFoundError, ValueError: The folder or one of its files cannot be used.
+    """
+    found: dict[str, Reference] = {}
+    for path in list_files(folder):
+        try:
+            read_photo(path)
+        except ValueError as error:
+            raise ValueError(f"the folder of references holds what is no photo: {error}") from error
+        sha256 = sha256_of_file(path)
+        found.setdefault(sha256, Reference(path.name, path, sha256))
+    return list(found.values())
+
+
+def read_prompts(path: Path) -> list[str]:
+    """One prompt per line; empty lines and those that begin with # do not count.
+
+    Raises:
+        FileNotFoundError: It is not there.
+        ValueError: It holds no prompt, or is not UTF-8.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file of prompts {path}")
+    try:
+        lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text: save it as UTF-8") from error
+    prompts = list(dict.fromkeys(x for x in lines if x and not x.startswith("#")))
+    if not prompts:
+        raise ValueError(f"{path} holds no prompt: write one per line")
+    return prompts
+
+
+def with_settings(workflow: Graph, wishes: Wishes) -> Graph:
+    """A copy of the workflow with the settings that all videos share.
+
+    Raises:
+        ValueError: A setting has no place in the workflow.
+    """
+    graph = copy.deepcopy(workflow)
+    for name, value in wishes.dials.items():
+        if value is not None:
+            set_input(graph, *DIALS[name], value)
+    for (class_type, name), value in wishes.inputs.items():
+        set_input(graph, class_type, name, value)
+    return graph
+
+
+def make_plan(
+    graph: Graph, references: Sequence[Reference], prompts: Sequence[str], wishes: Wishes
+) -> list[Job]:
+    """All videos; those that the host can make quickly one after the other are neighbours.
+
+    Args:
+        graph: From `with_settings`.
+        references: Each meets every prompt.
+        prompts: Texts.
+        wishes: Seeds and variants.
+
+    Raises:
+        ValueError: The workflow does not fit a variant.
+    """
+    graphs = {v: edited(graph, v, wishes.share_layer) for v in dict.fromkeys(wishes.variants)}
+    jobs = []
+    for reference in references:
+        photo = f"{FOLDER}/{reference.name_on_host}"
+        for number, prompt in enumerate(prompts, 1):
+            for seed in dict.fromkeys(wishes.seeds):
+                for variant, base in graphs.items():
+                    bare = for_video(base, photo, prompt, seed)
+                    key = sha256_of_value(with_names(bare, ""))[:ID_DIGITS]
+                    sent = with_names(bare, key)
+                    jobs.append(Job(key, reference, number, prompt, seed, variant, sent))
+    return jobs

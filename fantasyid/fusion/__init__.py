@@ -1,0 +1,1 @@
+"""Paper 3.4: the fusion transformer and the residual convolutions behind it."""

@@ -1,0 +1,295 @@
+"""The fusion transformer: face tokens and head vertices become vertex tokens."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from types import ModuleType
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn.functional import elu, gelu
+
+from ..attention import attend
+from ..geometry.spiral import gather_spirals
+from ..geometry.topology import MeshTables, pool_vertices
+from .reducer import ReducerConfig, VertexReducer
+
+HEAD_DIM = 32
+NUM_UPSAMPLE_LAYERS = 3
+
+
+@dataclass(frozen=True)
+class FusionConfig:
+    """Sizes of the fusion transformer and what surrounds it.
+
+    Attributes:
+        dim: Width of the vertex queries and of the transformer.
+        num_heads: Attention heads of 32 channels.
+        mlp_dim: Inner width of the transformer's MLPs.
+        num_layers: Transformer blocks.
+        num_queries: Vertices that enter (314).
+        spiral_length: Vertices that a spiral convolution gathers (9).
+        face_widths: Width of the face tokens before and after every projection.
+        reducer: Sizes of the reducer; its first width is `dim`.
+    """
+
+    dim: int
+    num_heads: int
+    mlp_dim: int
+    num_layers: int
+    num_queries: int
+    spiral_length: int
+    face_widths: tuple[int, ...]
+    reducer: ReducerConfig
+
+    @classmethod
+    def from_shapes(cls, shapes: Mapping[str, Sequence[int]]) -> FusionConfig:
+        """Read every size from the shapes of a state dict with this module's names.
+
+        Raises:
+            ValueError: A tensor is missing, or its shape contradicts another one's.
+        """
+        _, num_queries, dim = _shape(shapes, "vertex_queries", 3)
+        three_inner, qkv_dim = _shape(shapes, "blocks.0.to_qkv.weight", 2)
+        mlp_dim, _ = _shape(shapes, "blocks.0.fc1.weight", 2)
+        _, gathered = _shape(shapes, "upsample.0.weight", 2)
+        face_widths = _face_widths(shapes)
+        inside = "reducer."
+        reducer = ReducerConfig.from_shapes(
+            {name[len(inside) :]: s for name, s in shapes.items() if name.startswith(inside)}
+        )
+        if three_inner % (3 * HEAD_DIM) or gathered % dim:
+            raise ValueError(
+                f"fusion: to_qkv has {three_inner} rows (expected a multiple of {3 * HEAD_DIM}), "
+                f"upsample.0 has {gathered} columns (expected a multiple of {dim})"
+            )
+        ends = {
+            "blocks.0.to_qkv.weight": qkv_dim,
+            "the last face projection": face_widths[-1],
+            "reducer.0.conv_in.weight": reducer.widths[0],
+        }
+        for name, width in ends.items():
+            if width != dim:
+                raise ValueError(
+                    f"fusion: {name} has width {width}, but vertex_queries has width {dim}"
+                )
+        return cls(
+            dim=dim,
+            num_heads=three_inner // (3 * HEAD_DIM),
+            mlp_dim=mlp_dim,
+            num_layers=_count(shapes, "blocks.{}.to_qkv.weight"),
+            num_queries=num_queries,
+            spiral_length=gathered // dim,
+            face_widths=face_widths,
+            reducer=reducer,
+        )
+
+
+def _shape(shapes: Mapping[str, Sequence[int]], name: str, ndim: int) -> tuple[int, ...]:
+    if name not in shapes:
+        raise ValueError(f"fusion: {name} is missing: this is no FantasyID vertex network")
+    shape = tuple(shapes[name])
+    if len(shape) != ndim:
+        raise ValueError(f"fusion: {name} has the shape {shape}, expected {ndim} axes")
+    return shape
+
+
+def _count(shapes: Mapping[str, Sequence[int]], pattern: str) -> int:
+    count = 0
+    while pattern.format(count) in shapes:
+        count += 1
+    return count
+
+
+def _face_widths(shapes: Mapping[str, Sequence[int]]) -> tuple[int, ...]:
+    widths = [_shape(shapes, "face_projection.0.fc1.weight", 2)[1]]
+    for layer in range(_count(shapes, "face_projection.{}.fc1.weight")):
+        inner, in_width = _shape(shapes, f"face_projection.{layer}.fc1.weight", 2)
+        out_width, _ = _shape(shapes, f"face_projection.{layer}.fc2.weight", 2)
+        if in_width != widths[-1] or inner != in_width:
+            raise ValueError(
+                f"fusion: face_projection.{layer}.fc1.weight has the shape {(inner, in_width)}, "
+                f"expected {(widths[-1], widths[-1])}"
+            )
+        widths.append(out_width)
+    return tuple(widths)
+
+
+def depth_embedding(depth_m: Tensor, dim: int) -> Tensor:
+    """Sines and cosines of a vertex's depth, at wavelengths that grow geometrically.
+
+    Args:
+        depth_m: `(B, V)` z coordinates in metres, in the head's frame.
+        dim: Even number of channels.
+
+    Returns:
+        `(B, V, dim)` float32 in [-1, 1]; sine and cosine of a frequency lie side by side.
+
+    Source: released model fact; angle = 2 pi (z / 2 + 1/2), frequencies 10000^(-2k/dim).
+    """
+    if dim % 2:
+        raise ValueError(f"depth_embedding: expected an even number of channels, got {dim}")
+    angle_rad = 2 * math.pi * (0.5 * depth_m.float() + 0.5)
+    exponent = 2 * torch.arange(dim // 2, dtype=torch.float32, device=depth_m.device) / dim
+    waves = angle_rad[..., None] / 10000.0**exponent  # (B, V, dim / 2)
+    return rearrange([waves.sin(), waves.cos()], "pair b v k -> b v (k pair)")
+
+
+class Mlp(nn.Module):
+    """Linear, exact GELU, Linear."""
+
+    def __init__(
+        self, dim: int, hidden: int, out: int, *, operations: ModuleType | Any = nn, **made: Any
+    ) -> None:
+        super().__init__()
+        self.fc1 = operations.Linear(dim, hidden, **made)
+        self.fc2 = operations.Linear(hidden, out, **made)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """`(B, N, C)` to `(B, N, C')`."""
+        return self.fc2(gelu(self.fc1(hidden_states)))
+
+
+class FusionBlock(nn.Module):
+    """A pre-norm transformer block."""
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        mlp_dim: int,
+        *,
+        operations: ModuleType | Any = nn,
+        **made: Any,
+    ) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        inner = num_heads * HEAD_DIM
+        self.norm1 = operations.LayerNorm(dim, eps=1e-5, **made)
+        self.to_qkv = operations.Linear(dim, 3 * inner, bias=False, **made)
+        self.to_out = operations.Linear(inner, dim, **made)
+        self.norm2 = operations.LayerNorm(dim, eps=1e-5, **made)
+        self.fc1 = operations.Linear(dim, mlp_dim, **made)
+        self.fc2 = operations.Linear(mlp_dim, dim, **made)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """`(B, N, C)` to `(B, N, C)`."""
+        query, key, value = self.to_qkv(self.norm1(tokens)).chunk(3, dim=-1)
+        tokens = tokens + self.to_out(attend(query, key, value, self.num_heads))
+        return tokens + self.fc2(gelu(self.fc1(self.norm2(tokens))))
+
+
+class VertexFusion(nn.Module):
+    """Vertex tokens from face tokens and head vertices.
+
+    The depth of 314 vertices becomes as many queries; a transformer mixes them with the face
+    tokens; spiral convolutions carry the result to all 5023 vertices; the reducer makes tokens.
+
+    Released behaviour: of the vertices only the depth of these 314 enters, uncentred and in
+    metres, so head pose changes the tokens more than head shape does.
+    """
+
+    def __init__(
+        self,
+        config: FusionConfig,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        operations: ModuleType | Any = nn,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        dim, widths = config.dim, config.face_widths
+        made: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.vertex_queries = nn.Parameter(
+            torch.empty(1, config.num_queries, dim, **made), requires_grad=False
+        )
+        made["operations"] = operations
+        self.face_projection = nn.ModuleList(
+            Mlp(before, before, after, **made) for before, after in pairwise(widths)
+        )
+        self.blocks = nn.ModuleList(
+            FusionBlock(dim, config.num_heads, config.mlp_dim, **made)
+            for _ in range(config.num_layers)
+        )
+        self.upsample = nn.ModuleList(
+            operations.Linear(config.spiral_length * dim, dim, device=device, dtype=dtype)
+            for _ in range(NUM_UPSAMPLE_LAYERS)
+        )
+        self.descriptor = operations.Linear(dim, dim, device=device, dtype=dtype)
+        self.reducer = VertexReducer(config.reducer, **made)
+
+    def forward(self, face_tokens: Tensor, vertices: Tensor, tables: MeshTables) -> Tensor:
+        """Make the vertex tokens.
+
+        Args:
+            face_tokens: `(B, 36, C)`; everything but the depth embedding runs in their dtype.
+            vertices: `(B, 5023, 3)` in metres, in FLAME order and in the head's frame.
+            tables: Mesh tables on the device of the vertices.
+
+        Returns:
+            `(B, 79, C)` in the dtype of `face_tokens`.
+        """
+        return self.reducer(self.describe(face_tokens, vertices, tables))
+
+    def describe(self, face_tokens: Tensor, vertices: Tensor, tables: MeshTables) -> Tensor:
+        """Descriptors of all vertices, `(B, 5023, dim)`: `forward` without the reducer.
+
+        Args and dtype as in `forward`. The released run has this part in float32 and the reducer
+        in the file's dtype; a caller gets that by calling the two one after the other.
+        """
+        self._check(face_tokens, vertices, tables)
+        queries = self.queries(vertices, tables).to(face_tokens)  # (B, 314, dim)
+        tokens = self.mix(queries, self.project_face(face_tokens))  # (B, 314 + 36, dim)
+        coarse = tokens[:, : self.config.num_queries]  # (B, 314, dim)
+        return self.descriptor(self.upsample_stages(coarse, tables)[-1])  # (B, 5023, dim)
+
+    def queries(self, vertices: Tensor, tables: MeshTables) -> Tensor:
+        """`(B, 5023, 3)` vertices in metres to `(B, 314, dim)` float32 queries."""
+        depth_m = vertices[:, tables.coarse_index, 2]  # (B, 314)
+        return self.vertex_queries.to(depth_m.device, torch.float32) + depth_embedding(
+            depth_m, self.config.dim
+        )
+
+    def project_face(self, face_tokens: Tensor) -> Tensor:
+        """`(B, 36, C)` face tokens to `(B, 36, dim)`."""
+        for projection in self.face_projection:
+            face_tokens = projection(face_tokens)
+        return face_tokens
+
+    def mix(self, queries: Tensor, face: Tensor) -> Tensor:
+        """The transformer over `(B, 314, dim)` queries and `(B, 36, dim)` face tokens."""
+        tokens = torch.cat([queries, face], dim=1)
+        for block in self.blocks:
+            tokens = block(tokens)
+        return tokens
+
+    def upsample_stages(self, coarse: Tensor, tables: MeshTables) -> tuple[Tensor, Tensor, Tensor]:
+        """Features on 1256 vertices, on 5023, and on 5023 after the last spiral convolution."""
+        first, second, last = self.upsample
+        middle = gather_spirals(pool_vertices(coarse, tables.pools[0]), tables.spirals[0])
+        middle = elu(first(middle))  # (B, 1256, dim)
+        fine = gather_spirals(pool_vertices(middle, tables.pools[1]), tables.spirals[1])
+        fine = elu(second(fine))  # (B, 5023, dim)
+        return middle, fine, last(gather_spirals(fine, tables.spirals[1]))
+
+    def _check(self, face_tokens: Tensor, vertices: Tensor, tables: MeshTables) -> None:
+        expected = {
+            "face_tokens": (face_tokens, (face_tokens.shape[0], "any", self.config.face_widths[0])),
+            "vertices": (vertices, (face_tokens.shape[0], tables.num_vertices, 3)),
+            "coarse_index": (tables.coarse_index, (self.config.num_queries,)),
+        }
+        for name, (tensor, sizes) in expected.items():
+            fits = tensor.ndim == len(sizes) and all(
+                want in ("any", got) for got, want in zip(tensor.shape, sizes, strict=True)
+            )
+            if not fits:
+                wanted = str(sizes).replace("'", "")
+                raise ValueError(
+                    f"VertexFusion: {name} has the shape {tuple(tensor.shape)}, expected {wanted}"
+                )

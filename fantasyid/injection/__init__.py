@@ -1,0 +1,1 @@
+"""Paper 3.5: layer-aware injection, its dials and its report."""

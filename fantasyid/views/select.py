@@ -1,0 +1,184 @@
+"""Which views of a head to keep: as different from each other as can be.
+
+Source: paper section 3.2 (several views of one person with large pose differences).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..face.pose import Pose
+
+VIEW_COUNT = 6
+POOL_SIZE = 32
+_FIRST_CELL_DEG = 4.0
+_CELL_GROWTH = 1.5
+# A sharper view of the same pose replaces the one that is held when it is sharper by this factor.
+_CLEARLY_SHARPER = 1.2
+
+
+@dataclass(frozen=True)
+class View:
+    """One frame of a clip in which the face is good.
+
+    Attributes:
+        frame: Number of the frame, from 0.
+        seconds: Its time in the clip, or None where nobody knows.
+        pose: The head's pose.
+        crop: `(512, 512, 3)` uint8 RGB, aligned.
+        box: `(x0, y0, x1, y1)` pixels of the frame.
+        points: Five points in pixels of the frame.
+        sharpness: See `quality.sharpness`.
+        name: Of its file, where it is a photo of its own and no frame of a clip.
+        measured: Whether anything told the pose; False for a detector that gives a box only.
+    """
+
+    frame: int
+    seconds: float | None
+    pose: Pose
+    crop: Tensor
+    box: tuple[float, float, float, float]
+    points: tuple[tuple[float, float], ...]
+    sharpness: float
+    name: str = ""
+    measured: bool = True
+
+    @property
+    def when(self) -> str:
+        """Which frame or photo, for people."""
+        if self.name:
+            return self.name
+        time = "" if self.seconds is None else f" ({self.seconds:.2f} s)"
+        return f"frame {self.frame}{time}"
+
+    @property
+    def angles(self) -> str:
+        """How the head is turned, for people."""
+        return self.pose.words if self.measured else "angles unknown"
+
+
+def least_difference(poses: Sequence[Pose], chosen: Sequence[int]) -> float:
+    """The smallest pose difference between two of the chosen views, in degrees."""
+    pairs = ((a, b) for i, a in enumerate(chosen) for b in chosen[:i])
+    return min((poses[a].distance(poses[b]) for a, b in pairs), default=math.inf)
+
+
+def most_frontal(poses: Sequence[Pose]) -> int:
+    """The view that looks into the camera best."""
+    return min(range(len(poses)), key=lambda i: poses[i].turned)
+
+
+def select_views(poses: Sequence[Pose], count: int = VIEW_COUNT) -> list[int]:
+    """The views between which the smallest pose difference is largest, the most frontal included.
+
+    Farthest-point selection: start with the most frontal view and always add the one that is
+    farthest from those taken. Then views are exchanged one by one while that helps.
+
+    The smallest difference is at least half of the largest possible one: around the k views of the
+    best choice lie k disjoint balls of half its distance; while fewer than k views are taken, one
+    ball is free, and its centre is at least that far from all taken ones. Exchanges only improve.
+
+    Args:
+        poses: Of all views.
+        count: How many to take.
+
+    Returns:
+        Indexes, at most `count`, the most frontal view first.
+    """
+    if not poses or count < 1:
+        return []
+    chosen = [most_frontal(poses)]
+    nearest = [pose.distance(poses[chosen[0]]) for pose in poses]
+    while len(chosen) < min(count, len(poses)):
+        farthest = max(range(len(poses)), key=lambda i: nearest[i])
+        if nearest[farthest] == 0:
+            break
+        chosen.append(farthest)
+        nearest = [min(d, p.distance(poses[farthest])) for d, p in zip(nearest, poses, strict=True)]
+    return _exchange(poses, chosen)
+
+
+def _exchange(poses: Sequence[Pose], chosen: list[int]) -> list[int]:
+    """Replace views, but not the first, while the smallest difference grows."""
+    best = least_difference(poses, chosen)
+    improved = len(chosen) > 1
+    while improved:
+        improved = False
+        for place in range(1, len(chosen)):
+            rest = chosen[:place] + chosen[place + 1 :]
+            inner = least_difference(poses, rest)
+            for other in range(len(poses)):
+                outer = min(poses[other].distance(poses[i]) for i in rest)
+                if min(inner, outer) > best + 1e-9:
+                    chosen = [*chosen[:place], other, *chosen[place + 1 :]]
+                    best, improved = min(inner, outer), True
+    return chosen
+
+
+class ViewPool:
+    """A bounded number of views that stand for all views of a clip.
+
+    Poses are counted in cells; each cell keeps its sharpest view. When there are too many cells,
+    they grow. So of every view that was ever offered one is held whose pose differs by at most
+    the diagonal of a cell, and the smallest difference that can be chosen from the pool is below
+    the best of the whole clip by at most two diagonals.
+    """
+
+    def __init__(self, size: int = POOL_SIZE) -> None:
+        self.size = size
+        self.cell_deg = _FIRST_CELL_DEG
+        self._views: dict[tuple[int, int, int], View] = {}
+        self._sharpness: dict[tuple[int, int, int], float] = {}
+
+    @property
+    def views(self) -> list[View]:
+        """All views that are held."""
+        return list(self._views.values())
+
+    @property
+    def diagonal_deg(self) -> float:
+        """How far apart two poses of one cell can be, in degrees."""
+        return self.cell_deg * math.sqrt(3)
+
+    def wants(self, pose: Pose, sharpness: float) -> bool:
+        """Whether a view of this pose would be kept; `sharpness` in the unit of `offer`."""
+        held = self._sharpness.get(self._cell(pose))
+        return held is None or sharpness > held * _CLEARLY_SHARPER
+
+    def offer(self, view: View, sharpness: float) -> None:
+        """Keep a view if its cell is empty or it is clearly sharper than the one there."""
+        if not self.wants(view.pose, sharpness):
+            return
+        cell = self._cell(view.pose)
+        self._views[cell], self._sharpness[cell] = view, sharpness
+        while len(self._views) > self.size:
+            self._grow()
+
+    def take_over(self, other: ViewPool) -> None:
+        """Offer all views of another pool, and leave that one empty."""
+        for cell, view in list(other._views.items()):
+            self.offer(view, other._sharpness[cell])
+        other._views, other._sharpness = {}, {}
+
+    def _cell(self, pose: Pose) -> tuple[int, int, int]:
+        # Roll counts a quarter in `Pose.distance`, so its cells are four times as long.
+        rolled = (pose.roll + 180) % 360 - 180
+        sides = (self.cell_deg, self.cell_deg, 4 * self.cell_deg)
+        yaw, pitch, roll = (
+            math.floor(angle / side + 0.5)
+            for angle, side in zip((pose.yaw, pose.pitch, rolled), sides, strict=True)
+        )
+        return yaw, pitch, roll
+
+    def _grow(self) -> None:
+        held = [(v, self._sharpness[c]) for c, v in self._views.items()]
+        self.cell_deg *= _CELL_GROWTH
+        self._views, self._sharpness = {}, {}
+        for view, sharpness in sorted(held, key=lambda pair: -pair[1]):
+            cell = self._cell(view.pose)
+            if cell not in self._views:
+                self._views[cell], self._sharpness[cell] = view, sharpness

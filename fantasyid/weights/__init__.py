@@ -1,0 +1,1 @@
+"""Files on disk: located, read, told apart, converted, downloaded."""

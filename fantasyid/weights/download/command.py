@@ -1,0 +1,138 @@
+"""Fetches the model files that are missing, or lists them: `python -m fantasyid.download`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from .files import EVERYTHING, FILES, MB, MIRRORS, ModelFile, choices, chosen, in_words
+from .present import Places, find, missing, offer, target_of, why_useless
+from .provide import Way, provide
+from .transport import Step
+
+ALL_THERE, FAILED, USAGE, STOPPED = 0, 1, 2, 130
+FOLDERS = {
+    "fantasyid": ("fantasyid",),
+    "text_encoders": ("text_encoders", "clip"),
+    "vae": ("vae",),
+}
+LINE_BYTES = 100 * MB
+
+
+class _Lines:
+    """One line per 100 MB, and one whenever other work begins."""
+
+    def __init__(self) -> None:
+        self.last = ("", -1)
+
+    def __call__(self, step: Step) -> None:
+        now = (step.words, step.done // LINE_BYTES)
+        if now != self.last:
+            self.last = now
+            size = f"{in_words(step.done):>10} of {in_words(step.total)}  " if step.total else ""
+            _say(f"{size}{step.words}")
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m fantasyid.download",
+        description=__doc__,
+        epilog="Proxies (HTTPS_PROXY), HF_ENDPOINT and HF_TOKEN are taken from the environment. "
+        "Exit status: 0 all there, 1 something failed, 2 wrong usage or licences not accepted.",
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of: {', '.join(choices())}")
+    parser.add_argument("--list", action="store_true", help="show the table and fetch nothing")
+    parser.add_argument("--models", type=Path, metavar="DIR", help="ComfyUI's folder `models`")
+    parser.add_argument("--mirror", choices=MIRRORS, default=MIRRORS[0])
+    parser.add_argument(
+        "--accept-licences", action="store_true", help="you have read the licences and agree"
+    )
+    return parser
+
+
+def _models_beside() -> Path | None:
+    """The folder `models` of the ComfyUI that this extension is installed in."""
+    here = Path(__file__).absolute().parents
+    return here[5] / "models" if len(here) > 5 and here[4].name == "custom_nodes" else None
+
+
+def _table(places: Places) -> str:
+    rows = [("file", "size", "state", "licence", "folder")]
+    for item in FILES:
+        there = find(item, places)
+        state = "register" if item.registration else "missing"
+        if there:
+            state = "damaged" if why_useless(there) else "there"
+        folder = (there or target_of(item, places)).parent
+        rows.append((item.name, in_words(item.size), state, item.licence, str(folder)))
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    return "\n".join(
+        "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[-1]])
+        for row in rows
+    )
+
+
+def _agreed(accepted: bool, items: Sequence[ModelFile], places: Places) -> bool:
+    """Whether the licences of what is to be fetched are accepted, asking where somebody is."""
+    if accepted or not items:
+        return True
+    _say(offer(items, places))
+    if not sys.stdin.isatty():
+        _say("Nothing was fetched: add --accept-licences if you agree to these licences.")
+        return False
+    sys.stdout.write("Do you agree to these licences? [y/N] ")
+    sys.stdout.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse the command line, fetch what is missing, and say what is there now."""
+    options = _parser().parse_args(arguments)
+    models = options.models or _models_beside()
+    if models is None or not models.is_dir():
+        sys.stderr.write(
+            "where is ComfyUI's folder `models`? Name it with --models DIR; it must exist\n"
+        )
+        return USAGE
+    places = {name: [models / f for f in folders] for name, folders in FOLDERS.items()}
+    if options.list:
+        _say(_table(places))
+        return ALL_THERE
+    names = options.names or [EVERYTHING]
+    try:
+        items = list(dict.fromkeys(item for name in names for item in chosen(name)))
+    except ValueError as error:
+        sys.stderr.write(f"{error}\n")
+        return USAGE
+    return _run(items, places, options, substitutes=names == [EVERYTHING])
+
+
+def _run(
+    items: Sequence[ModelFile], places: Places, options: argparse.Namespace, *, substitutes: bool
+) -> int:
+    wanted = missing([i for i in items if not i.registration], places, substitutes=substitutes)
+    if not _agreed(options.accept_licences, wanted, places):
+        return USAGE
+    way = Way(options.mirror, dict(os.environ), _Lines())
+    try:
+        outcomes = provide(items, places, way, substitutes=substitutes)
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped; the same command goes on from here\n")
+        return STOPPED
+    for outcome in outcomes:
+        _say(outcome.text)
+    # What needs a registration stops nobody who did not ask for it by name.
+    by_hand = {item.name for item in items if item.registration} if substitutes else set()
+    return FAILED if any(not o.ok and o.name not in by_hand for o in outcomes) else ALL_THERE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

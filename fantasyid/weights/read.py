@@ -1,0 +1,199 @@
+"""Files of weights: found, told apart by their content, and opened without running anything.
+
+A name says little: pages, pointers and half downloads are saved under the names of weights.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from .header import SUFFIXES, is_safetensors, read_header
+from .lookalikes import describe_keys
+
+ZIP_MAGIC = b"PK\x03\x04"
+
+
+def sniff(path: Path) -> None:
+    """Refuse what is often saved in place of a weights file.
+
+    Raises:
+        ValueError: The file is empty, an HTML page, or a Git LFS pointer.
+    """
+    with path.open("rb") as file:
+        head = file.read(64)
+    if not head:
+        raise ValueError(f"{path} is empty (0 bytes): the download broke off, fetch it again")
+    if re.match(rb"\s*<[!?a-zA-Z]", head):
+        raise ValueError(
+            f"{path} is an HTML page, not weights: the download page was saved instead of the file"
+        )
+    if head.startswith(b"version https://git-lfs"):
+        raise ValueError(
+            f"{path} is a Git LFS pointer of {path.stat().st_size} bytes: fetch the file itself "
+            "(git lfs pull)"
+        )
+
+
+def read_weights(
+    path: Path, read_safetensors: Callable[[Path], dict[str, Tensor]] | None = None
+) -> dict[str, Any]:
+    """Read a file of weights: safetensors or torch, told apart by its content.
+
+    Args:
+        path: The file.
+        read_safetensors: Opens a safetensors file whose header was found right; by default the
+            library's own function.
+
+    Raises:
+        ValueError: The file is damaged, or holds something other than tensors.
+    """
+    sniff(path)
+    if not is_safetensors(path):
+        return read_torch_file(path)
+    read_header(path)
+    try:
+        return load_file(path) if read_safetensors is None else read_safetensors(path)
+    except (SafetensorError, RuntimeError, KeyError) as error:
+        raise ValueError(f"{path} is a damaged safetensors file: {_first_line(error)}") from error
+
+
+def read_torch_file(path: Path) -> dict[str, Any]:
+    """Read a `.pt`, `.pth`, `.bin` or `.tar` of torch, tensors only.
+
+    Files in the zip format are mapped into memory: pages are read when they are used.
+
+    Raises:
+        ValueError: The file is no torch file, or holds something other than tensors and plain
+            containers (which is never executed).
+    """
+    sniff(path)
+    if path.suffix in SUFFIXES:
+        raise ValueError(f"{path} is no safetensors file but one of torch: rename it to .pt")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip(path))
+    except Exception as error:
+        raise ValueError(
+            f"{path} cannot be read as a torch file of plain tensors: {_first_line(error)}"
+        ) from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}, expected a dict of tensors")
+    return content
+
+
+def is_zip(path: Path) -> bool:
+    """Whether a torch file is of the zip format (torch 1.6 and later)."""
+    with path.open("rb") as file:
+        return file.read(len(ZIP_MAGIC)) == ZIP_MAGIC
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def only_tensors(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
+    """The content of a file that must be a flat table of tensors.
+
+    Raises:
+        ValueError: Something in it is no tensor.
+    """
+    others = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
+    if others:
+        raise ValueError(
+            f"{path} is no table of tensors: {', '.join(others[:5])} are something else; "
+            f"{describe_keys(content)}"
+        )
+    return dict(content)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that hold a transformer folder's weights.
+
+    Raises:
+        FileNotFoundError: There is none, or a shard that the index names is missing.
+        ValueError: The index is no index.
+    """
+    for pattern in ("*.safetensors.index.json", "*.bin.index.json"):
+        for index in sorted(folder.glob(pattern)):
+            return _shards(index)
+    # Released behaviour: the .bin file wins over .safetensors where there is no index.
+    for pattern in ("diffusion_pytorch_model.bin", "*.safetensors"):
+        files = sorted(folder.glob(pattern))
+        if files:
+            return files
+    raise FileNotFoundError(
+        f"no weights in {folder}: expected diffusion_pytorch_model.safetensors, its shards with "
+        "an index, or diffusion_pytorch_model.bin"
+    )
+
+
+def _text(name: Any) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"{name!r} is no name of a file")
+    return name
+
+
+def _shards(index: Path) -> list[Path]:
+    folder = index.parent
+    try:
+        names = sorted(set(map(_text, json.loads(index.read_text("utf-8"))["weight_map"].values())))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{index} is no index of shards: {_first_line(error)}") from error
+    # A name that leads out of the folder would read somebody else's file.
+    strange = [n for n in names if n in ("", ".", "..") or "/" in n or "\\" in n or ":" in n]
+    if strange:
+        raise ValueError(f"{index} names files outside its folder: {', '.join(strange[:5])}")
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"{index} names {len(names)} shards, {len(missing)} are missing in {folder}: "
+            f"{', '.join(missing[:5])}"
+        )
+    return [folder / name for name in names]
+
+
+def transformer_folder(path: Path) -> Path:
+    """The folder with the weights inside a released model folder.
+
+    Released behaviour: `transformer_ema` wins over `transformer`.
+    """
+    for name in ("transformer_ema", "transformer"):
+        if (path / name).is_dir():
+            return path / name
+    return path
+
+
+def model_files(path: Path) -> list[Path]:
+    """All files behind a released folder, its transformer folder, or a single file."""
+    folder = transformer_folder(path)
+    return weight_files(folder) if folder.is_dir() else [folder]
+
+
+def read_model(
+    path: Path, read_safetensors: Callable[[Path], dict[str, Tensor]] | None = None
+) -> dict[str, Tensor]:
+    """All tensors of a released folder or single file, under the file's own names.
+
+    Raises:
+        FileNotFoundError: There are no weights, or a shard is missing.
+        ValueError: A file is damaged, or a tensor stands in two files.
+    """
+    found: dict[str, Tensor] = {}
+    for file in model_files(path):
+        content = only_tensors(read_weights(file, read_safetensors), file)
+        twice = sorted(found.keys() & content.keys())
+        if twice:
+            raise ValueError(
+                f"{file} repeats {len(twice)} tensors of the files before it: "
+                f"{', '.join(twice[:5])}; keep one set of weights in the folder"
+            )
+        found |= content
+    return found

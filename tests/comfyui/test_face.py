@@ -1,0 +1,388 @@
+"""The face nodes on the real host: batches, detectors, policies, views, combined references."""
+
+from __future__ import annotations
+
+import importlib
+
+import numpy as np
+import pytest
+import torch
+
+
+@pytest.fixture(scope="module")
+def astronaut():
+    skimage_data = pytest.importorskip("skimage.data", reason="scikit-image is absent")
+    return torch.from_numpy(skimage_data.astronaut()).float()[None] / 255
+
+
+BLANK = torch.full((1, 512, 512, 3), 0.4)
+
+
+def align(host, image, **changes):
+    inputs = {
+        "image": image,
+        "detector": "cascade",
+        "choose": "nearest centre",
+        "index": 0,
+        "no_face": "stop",
+    }
+    return host.run("FantasyIDAlignFace", **(inputs | changes))
+
+
+def test_a_batch_gives_a_crop_and_boxes_per_image(host, astronaut):
+    batch = torch.cat([astronaut, astronaut.flip(2)])
+    face, crops, boxes, preview, report = align(host, batch)
+    assert crops.shape == (2, 512, 512, 3)
+    assert [len(frame) for frame in boxes] == [1, 1]
+    assert boxes[0][0]["x"] < boxes[1][0]["x"] - 50
+    assert preview.shape == batch.shape
+    assert "2 of 2 images have a face" in report
+    assert "face output is that of image 0" in report
+    assert torch.equal(face.image, crops[:1])
+    alone = align(host, astronaut)
+    assert torch.equal(alone[1], crops[:1])
+
+
+def test_the_face_carries_its_box_and_points(host, astronaut):
+    face, _, boxes, *_ = align(host, astronaut)
+    x0, y0, x1, _ = face.box
+    assert (x0, y0) == (boxes[0][0]["x"], boxes[0][0]["y"])
+    assert face.points.shape == (5, 2)
+    assert x0 < face.points[:, 0].min() < face.points[:, 0].max() < x1
+
+
+@pytest.mark.parametrize(
+    ("policy", "crops", "words"),
+    [("skip this image", 1, "left out: 0"), ("continue without identity", 2, "black in the crops")],
+)
+def test_an_image_without_a_face_is_left_out_or_black(host, astronaut, policy, crops, words):
+    face, crop, boxes, preview, report = align(host, torch.cat([BLANK, astronaut]), no_face=policy)
+    assert crop.shape[0] == crops
+    assert words in report
+    assert "face output is that of image 1" in report
+    assert face.empty_reason == ""
+    assert [len(frame) for frame in boxes] == [0, 1]
+    assert preview.shape[0] == 2
+    if crops == 2:
+        assert not crop[0].any()
+
+
+def test_stop_names_the_image_and_skipping_all_is_refused(host, astronaut):
+    with pytest.raises(ValueError, match="image 1: no face found in the 512x512 photo"):
+        align(host, torch.cat([astronaut, BLANK]))
+    with pytest.raises(ValueError, match="every image was skipped, 1 of 1"):
+        align(host, BLANK, no_face="skip this image")
+    face, *_, report = align(host, BLANK, no_face="continue without identity")
+    assert face.empty_reason
+    assert "NO IDENTITY" in report
+
+
+def test_padding_shows_more_and_one_is_the_released_crop(host, astronaut):
+    released = align(host, astronaut)[1]
+    assert torch.equal(align(host, astronaut, padding=1.0)[1], released)
+    wide = align(host, astronaut, padding=2.0)[1]
+    inner = torch.nn.functional.interpolate(
+        released.permute(0, 3, 1, 2), (256, 256), mode="bilinear", antialias=True
+    ).permute(0, 2, 3, 1)
+    assert (wide[:, 128:384, 128:384] - inner).abs().mean() < 0.02
+
+
+def test_a_box_chooses_among_the_detected_faces(host, astronaut):
+    pair = torch.cat([astronaut[:, :256, 100:356]] * 2, dim=2)
+    left, right = align(host, pair)[2][0]
+    for box, other in ((left, right), (right, left)):
+        face = align(host, pair, choose_box=box)[0]
+        assert face.box[0] == pytest.approx(box["x"])
+        assert face.box[0] != pytest.approx(other["x"])
+    with pytest.raises(ValueError, match="none of the 2 faces touches the box"):
+        align(host, pair, choose_box={"x": 250, "y": 200, "width": 5, "height": 5})
+
+
+def test_a_followed_face_stays_the_same_when_the_nearest_one_changes(host, astronaut):
+    head = astronaut[:, :256, 100:356]
+    pair = torch.cat([head, head], dim=2)
+    second = pair.clone()
+    second[:, :, :256] = 0.4  # the left one has gone
+    batch = torch.cat([pair, second])
+    report = align(host, batch, choose="left to right", follow=True)[4]
+    assert "not here; chosen anew" in report
+    shifted = torch.cat([pair, pair])
+    crops = align(host, shifted, choose="left to right", index=1, follow=True)[1]
+    assert torch.equal(crops[0], crops[1])
+
+
+@pytest.fixture(scope="module")
+def mediapipe(host):
+    """The host's own face detection model, with random weights of the right shapes."""
+    assert host
+    node = importlib.import_module("comfy_extras.nodes_mediapipe")
+    port = importlib.import_module("comfy_extras.mediapipe.face_landmarker")
+    torch.manual_seed(3)
+    weights = {}
+    for variant in ("short", "full"):
+        with torch.inference_mode(False):
+            model = port.FaceLandmarker(detector_variant=variant)
+        for name, value in model.state_dict().items():
+            key = name.replace("detector.", f"detector_{variant}.", 1)
+            weights[key] = value if "num_batches" in name else torch.randn_like(value) * 0.1
+    parts = (*node._CONTOUR_PARTS, "irises", "nose")
+    weights |= {f"topology.{part}": torch.tensor([[0, 1]], dtype=torch.int32) for part in parts}
+    weights["canonical_vertices"] = torch.randn(468, 3)
+    weights["procrustes_indices"] = torch.tensor([4, 33, 263], dtype=torch.int32)
+    weights["procrustes_weights"] = torch.ones(3)
+    return node.FaceLandmarkerModel(weights)
+
+
+class Recorded:
+    """The host's model with the networks' answer replaced; the call is the real one's."""
+
+    def __init__(self, model, mesh):
+        self.model, self.mesh, self.calls = model, mesh, []
+
+    def detect_batch(self, images, num_faces, score_thresh, variant):
+        self.calls.append((variant, images[0].shape, images[0].dtype))
+        self.model.detect_batch(images, num_faces, score_thresh, variant)  # must not raise
+        if variant == "short":
+            return [[]]
+        box = np.concatenate([self.mesh.min(0), self.mesh.max(0)])
+        return [[{"landmarks_xy": self.mesh, "bbox_xyxy": box, "score": 0.9}]]
+
+
+def test_the_hosts_mediapipe_model_is_used_directly(host, ours, astronaut, mediapipe):
+    mesh = np.random.default_rng(0).uniform(180, 270, (478, 2)).astype(np.float32)
+    points = [(204, 108), (248, 107), (228, 132), (209, 155), (244, 154)]
+    mesh[[468, 473, 1, 61, 291]] = points
+    model = Recorded(mediapipe, mesh)
+    face, crop, boxes, _, report = align(host, astronaut, face_detection_model=model)
+    assert model.calls == [
+        ("short", (512, 512, 3), np.uint8),
+        ("full", (512, 512, 3), np.uint8),
+    ]
+    assert "found by MediaPipe" in report
+    expected, _ = ours("fantasyid.face.crop").align_crop(astronaut[0], points)
+    assert torch.equal(crop[0], expected)
+    assert boxes[0][0]["score"] == pytest.approx(0.9)
+    assert torch.allclose(face.points, torch.tensor(points).float())
+
+
+def test_the_real_mediapipe_model_runs_through_the_node(host, astronaut, mediapipe):
+    face, *_, report = align(
+        host,
+        astronaut,
+        face_detection_model=mediapipe,
+        no_face="continue without identity",
+    )
+    assert "MediaPipe" in report
+    assert face.image.shape[1:] == (512, 512, 3)
+    with pytest.raises(ValueError, match="is a str, expected what Load Face Detection Model"):
+        align(host, astronaut, face_detection_model="model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        (torch.zeros(0, 64, 64, 3), "is empty"),
+        (torch.zeros(1, 0, 64, 3), "is empty"),
+        (torch.zeros(64, 64, 3), r"expected \(B, H, W, 3\)"),
+        (torch.zeros(1, 64, 64, 7), "7 channels"),
+        (torch.full((1, 64, 64, 3), float("inf")), "not numbers"),
+    ],
+)
+def test_what_is_no_photo_is_refused_in_words(host, image, words):
+    with pytest.raises(ValueError, match=words):
+        align(host, image)
+
+
+def test_grey_and_transparent_photos_are_read(host, astronaut):
+    grey = astronaut.mean(-1, keepdim=True)
+    assert align(host, grey)[1].shape == (1, 512, 512, 3)
+    clear = torch.cat([astronaut, torch.rand(1, 512, 512, 1)], dim=-1)
+    assert torch.equal(align(host, clear)[1], align(host, astronaut)[1])
+    odd = astronaut[:, :511, :333]
+    assert align(host, odd)[1].shape == (1, 512, 512, 3)
+
+
+COLLECT = {"detector": "cascade", "views": 4, "choose": "largest", "no_face": "stop"}
+
+
+@pytest.fixture(scope="module")
+def clip(astronaut):
+    """A head that looks around, 24 frames."""
+    from face.turning_head import ASTRONAUT_POINTS, Portrait, turning
+
+    portrait = Portrait(astronaut[0], ASTRONAUT_POINTS)
+    frames = [portrait.render(p, 288, 512, 1.6, (256, 120)) for p in turning(24)]
+    return torch.stack(frames)
+
+
+@pytest.fixture(scope="module")
+def collected(host, clip):
+    return host.run("FantasyIDMultiView", clip=clip, **COLLECT)
+
+
+def test_views_of_images(collected, clip):
+    face, crops, sheet, report = collected
+    assert crops.shape == (4, 512, 512, 3)
+    assert sheet.ndim == 4
+    assert "24 frames" in report
+    assert report.count("yaw") == 4
+    assert face.image.shape == (1, 512, 512, 3)
+    assert any(torch.equal(face.image[0], crop) for crop in crops)
+    assert face.photo.shape == (1, 288, 512, 3)
+    assert (face.photo[0] - clip).abs().mean((1, 2, 3)).min() < 1 / 255
+    assert 0 < face.box[0] < face.points[0, 0] < face.box[2] < 512
+
+
+@pytest.fixture(scope="module")
+def video(host, clip, tmp_path_factory):
+    assert host
+    from fractions import Fraction
+
+    api = importlib.import_module("comfy_api.latest")
+    parts = api.Types.VideoComponents(images=clip, frame_rate=Fraction(24))
+    made = api.InputImpl.VideoFromComponents(parts)
+    path = tmp_path_factory.mktemp("video") / "clip.mp4"
+    made.save_to(str(path))
+    return made, api.InputImpl.VideoFromFile(str(path)), path
+
+
+def test_views_of_a_video_file_and_of_one_in_memory(host, video, collected):
+    for clip in video[:2]:
+        _, crops, _, report = host.run("FantasyIDMultiView", clip=clip, **COLLECT)
+        assert crops.shape == collected[1].shape
+        assert "24 frames" in report
+        assert " s): yaw" in report
+
+
+def test_a_file_is_read_frame_by_frame_and_within_its_trim(ours, video):
+    api = importlib.import_module("comfy_api.latest")
+    collect = ours("fantasyid.comfyui.collect")
+    frames = collect.read_frames(video[1])
+    first = next(frames)
+    assert (first.number, first.seconds) == (0, 0.0)
+    assert first.grey.shape == (288, 512)
+    assert first.colour().shape == (288, 512, 3)
+    assert first.small_colour().shape == (288, 512, 3)
+    frames.close()
+    trimmed = api.InputImpl.VideoFromFile(str(video[2]), start_time=0.25, duration=0.5)
+    times = [f.seconds for f in collect.read_frames(trimmed)]
+    assert len(times) == 12
+    assert times[0] == pytest.approx(0.25, abs=0.03)
+
+
+def test_a_damaged_video_is_refused_in_words(host, video, tmp_path):
+    api = importlib.import_module("comfy_api.latest")
+    whole = video[2].read_bytes()
+    (tmp_path / "text.mp4").write_bytes(b"no video")
+    clip = api.InputImpl.VideoFromFile(str(tmp_path / "text.mp4"))
+    with pytest.raises(ValueError, match=r"text\.mp4 cannot be decoded"):
+        host.run("FantasyIDMultiView", clip=clip, **COLLECT)
+    (tmp_path / "short.mp4").write_bytes(whole[: len(whole) * 2 // 3])
+    clip = api.InputImpl.VideoFromFile(str(tmp_path / "short.mp4"))
+    report = host.run("FantasyIDMultiView", clip=clip, **COLLECT)[3]
+    assert "promises about 24 frames: the file is damaged or cut off" in report
+    with pytest.raises(ValueError, match="is a str, expected VIDEO or IMAGE"):
+        host.run("FantasyIDMultiView", clip="clip.mp4", **COLLECT)
+
+
+def test_a_clip_without_a_face_stops_or_goes_on_empty(host):
+    blank = torch.full((9, 96, 128, 3), 0.3)
+    with pytest.raises(ValueError, match="No view found: 9 frames"):
+        host.run("FantasyIDMultiView", clip=blank, **COLLECT)
+    face, crops, _, report = host.run(
+        "FantasyIDMultiView", clip=blank, **(COLLECT | {"no_face": "continue without identity"})
+    )
+    assert face.empty_reason
+    assert not crops.any()
+    assert report.startswith("NO IDENTITY")
+
+
+def test_collecting_can_be_interrupted(host, clip):
+    management = importlib.import_module("comfy.model_management")
+    management.interrupt_current_processing(True)
+    with pytest.raises(management.InterruptProcessingException):
+        host.run("FantasyIDMultiView", clip=clip, **COLLECT)
+
+
+@pytest.fixture(scope="module")
+def parts(host):
+    _, adapter = host.run(
+        "FantasyIDModelLoader",
+        model="tiny-fantasyid",
+        mesh_transforms="tiny_transform.pkl",
+        weight_dtype="default",
+    )
+    (encoder,) = host.run(
+        "FantasyIDFaceEncoderLoader", face_encoder="tiny_EVA02_CLIP_L_336_psz14_s6B.pt"
+    )
+    return adapter, encoder
+
+
+@pytest.fixture(scope="module")
+def references(host, parts, collected):
+    return host.run(
+        "FantasyIDFaceTokens", face_encoder=parts[1], adapter=parts[0], face=collected[1]
+    )[0]
+
+
+def test_a_batch_of_crops_gives_the_tokens_of_each(host, parts, references, collected):
+    assert references.tokens.shape == (4, 36, 128)
+    for number in range(4):
+        (alone,) = host.run(
+            "FantasyIDFaceTokens",
+            face_encoder=parts[1],
+            adapter=parts[0],
+            face=collected[1][number : number + 1],
+        )
+        torch.testing.assert_close(alone.tokens[0], references.tokens[number])
+
+
+def test_more_crops_than_fit_at_once_are_read_in_parts(host, ours, parts, collected, monkeypatch):
+    batch = collected[1][:3]
+    run = {"face_encoder": parts[1], "adapter": parts[0], "face": batch}
+    (whole,) = host.run("FantasyIDFaceTokens", **run)
+    monkeypatch.setattr(ours("fantasyid.comfyui.stages"), "CROPS_AT_ONCE", 1)
+    (split,) = host.run("FantasyIDFaceTokens", **run)
+    torch.testing.assert_close(split.tokens, whole.tokens)
+
+
+@pytest.mark.parametrize(
+    ("mode", "count"),
+    [("mean", 36), ("norm-preserving mean", 36), ("weighted", 36), ("concatenated", 144)],
+)
+def test_combined_references_go_through_fuse_and_apply(host, parts, references, mode, count):
+    (combined,) = host.run(
+        "FantasyIDCombine", face_tokens=references, mode=mode, weights="1, 2, 0, 1"
+    )
+    assert combined.tokens.shape == (1, count, 128)
+    from miniature.head import build_head
+
+    head = torch.from_numpy(build_head().vertices).float()[None]
+    geometry = host.ours("fantasyid.identity").FaceGeometry(head, None, None, "a test")
+    (identity,) = host.run(
+        "FantasyIDFuse", adapter=parts[0], face_tokens=combined, geometry=geometry
+    )
+    assert identity.tokens.shape == (1, count + 79, 128)
+    assert torch.isfinite(identity.tokens).all()
+
+
+def test_uncombined_references_and_other_sizes_are_refused(host, ours, parts, references):
+    geometry = ours("fantasyid.identity").FaceGeometry.empty("a test")
+    with pytest.raises(ValueError, match="of 4 references: put FantasyID Combine References"):
+        host.run("FantasyIDFuse", adapter=parts[0], face_tokens=references, geometry=geometry)
+    with pytest.raises(ValueError, match="0 weights for 4 references"):
+        host.run("FantasyIDCombine", face_tokens=references, mode="weighted")
+    (joined,) = host.run("FantasyIDCombine", face_tokens=references, mode="concatenated")
+    with pytest.raises(ValueError, match="different sizes"):
+        host.run("FantasyIDCombine", face_tokens=references, face_tokens_2=joined, mode="mean")
+
+
+def test_references_without_a_face_are_left_out(host, ours, references):
+    kinds = ours("fantasyid.identity")
+    nobody = kinds.FaceTokens(torch.zeros(0, 36, 128), "no face in photo 2")
+    (combined,) = host.run(
+        "FantasyIDCombine", face_tokens=nobody, face_tokens_2=references, mode="mean"
+    )
+    torch.testing.assert_close(combined.tokens, references.tokens.mean(0, keepdim=True))
+    (empty,) = host.run("FantasyIDCombine", face_tokens=nobody, mode="mean")
+    assert empty.empty_reason == "no face in photo 2"

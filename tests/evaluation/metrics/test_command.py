@@ -1,0 +1,64 @@
+"""`python -m fantasyid.metrics`: files in; words, JSON, CSV and pictures out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fantasyid.evaluation.metrics.command import main
+
+FRAMES = 4
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A face that slides two pixels per frame."""
+    av = pytest.importorskip("av", reason="PyAV is absent")
+    data = pytest.importorskip("skimage.data", reason="scikit-image is absent")
+    path = tmp_path_factory.mktemp("clips") / "face.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("h264", rate=8)
+        stream.height, stream.width, stream.pix_fmt = 300, 320, "yuv420p"
+        for i in range(FRAMES):
+            picture = np.ascontiguousarray(data.astronaut()[:300, 60 + 2 * i : 380 + 2 * i])
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def test_a_clip_is_measured_without_any_model_file(clip: Path, tmp_path: Path, capsys) -> None:
+    arguments = [str(clip), "--detector", "cascade", "--out", str(tmp_path / "out")]
+    assert main(arguments) == 0
+    words = capsys.readouterr().out
+    assert f"Faces found in {FRAMES} of {FRAMES} frames" in words
+    assert "name ComfyUI's folder models with --models" in words
+    content = json.loads((tmp_path / "out" / "face.json").read_text("utf-8"))
+    assert content["mean"]["fm"] > 0
+    assert content["mean"]["rs"] is None
+    rows = (tmp_path / "out" / "face.csv").read_text("utf-8").splitlines()
+    assert len(rows) == FRAMES + 1
+    for name in ("face_plot.png", "face_worst.png"):
+        assert (tmp_path / "out" / name).stat().st_size > 500
+
+
+def test_a_missing_recogniser_is_told_and_the_rest_is_measured(
+    clip: Path, tmp_path: Path, capsys
+) -> None:
+    assert main([str(clip), "--detector", "cascade", "--models", str(tmp_path)]) == 0
+    words = capsys.readouterr().out
+    assert "No RS and IFS" in words
+    assert "FM" in words
+
+
+def test_what_is_not_there_is_named(clip: Path, tmp_path: Path, capsys) -> None:
+    assert main([str(tmp_path / "gone.mp4"), "--detector", "cascade"]) == 2
+    assert "there is no video" in capsys.readouterr().err
+    text = tmp_path / "text.mp4"
+    text.write_text("no video")
+    assert main([str(text), "--detector", "cascade"]) == 2
+    assert "text.mp4 cannot be decoded" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([str(clip), "--detector", "nobody"])

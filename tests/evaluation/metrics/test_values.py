@@ -1,0 +1,114 @@
+"""RS, IFS and the Frechet distance on numbers whose answer is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.linalg
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fantasyid.evaluation.metrics.frechet import frechet_distance
+from fantasyid.evaluation.metrics.similarity import (
+    interframe_similarity,
+    mean_known,
+    reference_similarity,
+    unit,
+)
+
+E1, E2 = np.array([1.0, 0.0]), np.array([0.0, 1.0])
+BETWEEN = unit([1.0, 1.0])
+
+
+def test_rs_and_ifs_of_known_angles() -> None:
+    frames = [E1, BETWEEN, E2, E2]
+    assert reference_similarity(frames, [E1]) == pytest.approx([1, 0.5**0.5, 0, 0])
+    assert reference_similarity(frames, [E1, E2]) == pytest.approx([0.5, 0.5**0.5, 0.5, 0.5])
+    assert interframe_similarity(frames) == [
+        None,
+        *(pytest.approx(v) for v in (0.5**0.5, 0.5**0.5, 1)),
+    ]
+
+
+def test_frames_without_a_face_are_left_out_and_never_zero() -> None:
+    frames = [E1, None, E1, E1]
+    assert reference_similarity(frames, [E1]) == [1.0, None, 1.0, 1.0]
+    assert interframe_similarity(frames) == [None, None, None, 1.0]
+    assert mean_known(reference_similarity(frames, [E1])) == 1.0
+    assert mean_known([None, None]) is None
+    assert reference_similarity(frames, []) == [None] * 4
+    assert interframe_similarity([]) == []
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 999), count=st.integers(2, 12))
+def test_still_frames_have_ifs_one_and_order_matters_for_ifs_alone(seed: int, count: int) -> None:
+    rng = np.random.default_rng(seed)
+    assert interframe_similarity([unit(rng.normal(size=8))] * count)[1:] == pytest.approx(
+        [1.0] * (count - 1)
+    )
+    angles = np.linspace(0, 1.5, count)
+    turning = [np.array([np.cos(a), np.sin(a)]) for a in angles]
+    shuffled = [turning[i] for i in rng.permutation(count)]
+    means = [mean_known(interframe_similarity(f)) for f in (turning, shuffled)]
+    assert means[0] is not None
+    assert means[1] is not None
+    assert means[0] >= means[1] - 1e-12
+    first, second = (mean_known(reference_similarity(f, [E1])) for f in (turning, shuffled))
+    assert first == pytest.approx(second)
+
+
+@pytest.mark.parametrize("vector", [[0.0, 0.0], [np.nan, 1.0]])
+def test_an_embedding_without_a_direction_is_refused(vector: list[float]) -> None:
+    with pytest.raises(ValueError, match="without a direction"):
+        unit(vector)
+
+
+def published_fid(first: np.ndarray, second: np.ndarray) -> float:
+    """The published arithmetic: means, `np.cov`, and `scipy.linalg.sqrtm` of the product."""
+    difference = first.mean(0) - second.mean(0)
+    covariances = [np.cov(features, rowvar=False) for features in (first, second)]
+    root = scipy.linalg.sqrtm(covariances[0] @ covariances[1])
+    traces = [np.trace(c) for c in covariances]
+    return float(difference @ difference + sum(traces) - 2 * np.trace(np.real(root)))
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 999), width=st.integers(2, 24))
+def test_the_frechet_distance_is_the_published_one(seed: int, width: int) -> None:
+    rng = np.random.default_rng(seed)
+    first = rng.normal(size=(5 * width + 10, width)) @ rng.normal(size=(width, width))
+    second = rng.normal(size=(4 * width + 13, width)) @ rng.normal(size=(width, width)) + 0.3
+    expected = published_fid(first, second)
+    assert frechet_distance(first, second) == pytest.approx(expected, rel=1e-6)
+    assert frechet_distance(second, first) == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_frechet_distance_of_few_pictures_needs_no_square_root() -> None:
+    rng = np.random.default_rng(4)
+    first, second = rng.normal(size=(9, 64)), rng.normal(size=(7, 64)) + 1
+    covariances = [np.cov(f, rowvar=False) for f in (first, second)]
+    eigenvalues = np.linalg.eigvals(covariances[0] @ covariances[1])
+    difference = first.mean(0) - second.mean(0)
+    expected = difference @ difference + sum(np.trace(c) for c in covariances)
+    expected -= 2 * np.sqrt(eigenvalues.real.clip(0)).sum()
+    assert frechet_distance(first, second) == pytest.approx(expected, rel=1e-6)
+
+
+def test_equal_sets_are_at_no_distance_and_a_shift_is_its_square() -> None:
+    features = np.random.default_rng(0).normal(size=(40, 6))
+    assert frechet_distance(features, features) == pytest.approx(0, abs=1e-9)
+    assert frechet_distance(features, features + 2) == pytest.approx(24)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "words"),
+    [
+        (np.zeros((1, 4)), np.zeros((5, 4)), "at least 2 features each"),
+        (np.zeros((3, 4)), np.zeros((3, 5)), "at least 2 features each"),
+        (np.full((3, 4), np.inf), np.zeros((3, 4)), "not a finite number"),
+    ],
+)
+def test_sets_that_have_no_distance_are_refused(first, second, words) -> None:
+    with pytest.raises(ValueError, match=words):
+        frechet_distance(first, second)

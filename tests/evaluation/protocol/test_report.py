@@ -1,0 +1,136 @@
+"""Rows, means, differences and the page, from journals written by hand."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import re
+from html.parser import HTMLParser
+from types import SimpleNamespace
+
+import pytest
+
+from fantasyid.evaluation.protocol.html import make_report
+from fantasyid.evaluation.protocol.journal import Journal
+from fantasyid.evaluation.protocol.plan import Job, Reference
+from fantasyid.evaluation.protocol.table import as_csv, as_json, as_markdown, make_rows, summarise
+
+METER = SimpleNamespace(id="meter")
+FACTS = {"command": "python -m it --set 'a<b'", "missing": ["No FID: <so>."], "prompts": ["a <b>"]}
+ATTRIBUTES = {"lang", "charset", "name", "content", "class", "alt", "src"}
+
+
+def job(tmp_path, name, variant="full"):
+    reference = Reference(f"{name}.png", tmp_path / f"{name}.png", f"hash of {name}")
+    return Job(f"{name}-{variant}", reference, 1, FACTS["prompts"][0], 5, variant, {})
+
+
+def values(**known):
+    given = dict.fromkeys(("rs", "ifs", "fm", "fid")) | {"faces": 8, "frames": 9, "note": ""}
+    return given | known
+
+
+@pytest.fixture
+def rows(tmp_path):
+    """Two people with all values, one whose video failed, one that waits; an ablation of two."""
+    journal = Journal(tmp_path / "journal.jsonl")
+    jobs = [job(tmp_path, name) for name in ("ann", "bea", "<cid>", "dan")]
+    jobs += [job(tmp_path, name, "no-face-tokens") for name in ("ann", "<cid>")]
+    for item in (jobs[0], jobs[1], jobs[4], jobs[5]):
+        journal.add("job", item.id, state="made", video="a1", latent="b2", size=1)
+    journal.add("job", jobs[2].id, state="failed", reason="no face found & so on", final=True)
+    measured = {0: values(rs=0.5, fm=1.0), 1: values(rs=0.7, fm=3.0), 4: values(rs=0.2, fm=2.0)}
+    measured[5] = values(rs=0.9, note="no RS: why")
+    for number, known in measured.items():
+        journal.add("measured", f"{jobs[number].id} meter", **known)
+    return make_rows(jobs, journal, METER)
+
+
+def test_means_are_of_what_was_measured_and_failures_are_counted(rows):
+    full, other = summarise(rows)
+    assert (full.videos, full.failed, full.faces, full.frames) == (2, 1, 16, 18)
+    assert full.means["rs"].mean == pytest.approx(0.6)
+    assert full.means["rs"].count == 2
+    assert full.means["fid"].mean is None
+    assert full.differences == {}
+    # ann alone is in both; nobody knows the full model's value for <cid>.
+    assert other.differences["rs"].mean == pytest.approx(-0.3)
+    assert other.differences["rs"].count == other.differences["fm"].count == 1
+    assert other.means["rs"].mean == pytest.approx(0.55)
+
+
+def test_the_notes_say_what_became_of_each(rows):
+    assert [row.note for row in rows] == [
+        "",
+        "",
+        "no video: no face found & so on",
+        "not made yet",
+        "",
+        "no RS: why",
+    ]
+
+
+def test_the_table_has_the_papers_columns(rows):
+    lines = as_markdown(summarise(rows)).splitlines()
+    assert lines[0] == "|  | RS ↑ | IFS ↑ | FM ↑ | FID ↓ | faces found | videos |"
+    assert lines[2] == (
+        "| FantasyID | 0.600 [0.500, 0.700] | - | 2.000 [1.000, 3.000] | - | 16 of 18 | "
+        "2 (1 failed) |"
+    )
+    assert lines[-1] == "| without face tokens | -0.300 | - | +1.000 | - |"
+
+
+def test_files_for_programs_hold_every_row_and_no_made_up_zero(rows):
+    table = list(csv.DictReader(io.StringIO(as_csv(rows))))
+    assert [row["rs"] for row in table] == ["0.5", "0.7", "", "", "0.2", "0.9"]
+    assert table[2]["reference"] == "<cid>.png"
+    content = json.loads(as_json(rows, summarise(rows), {"seeds": [5]}))
+    assert content["videos"][3]["fm"] is None
+    assert content["variants"][0]["means"]["rs"]["high"] == pytest.approx(0.7)
+    assert content["seeds"] == [5]
+
+
+class Page(HTMLParser):
+    """All tags, attributes and texts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_the_page_stands_alone_and_says_everything(rows, tmp_path):
+    sheet = tmp_path / "sheet.jpg"
+    sheet.write_bytes(b"\xff\xd8 a picture")
+    facts = {**FACTS, "seeds": [5], "references_sha256": {"ann.png": "0123abcd"}}
+    text = make_report(rows, summarise(rows), facts, {"ann-full": sheet}, "today <now>")
+    page = Page(text)
+    assert not {"script", "link", "iframe", "b>"} & set(page.tags)
+    assert {name for name, _ in page.attributes} <= ATTRIBUTES
+    (source,) = (value for name, value in page.attributes if name == "src")
+    assert base64.b64decode(source.removeprefix("data:image/jpeg;base64,")) == sheet.read_bytes()
+    assert not re.search(r"https?://|url\(", text)
+    for words in (
+        "4 of 6 videos measured, 1 failed.",
+        "Written today <now>.",
+        "No FID: <so>.",
+        "0.600 [0.500, 0.700]",
+        "a <b>",
+        "no video: no face found & so on",
+        "0123abcd",
+        "python -m it --set 'a<b'",
+        "videos/ann-full.mp4: SHA-256 a1, latent b2",
+        "interval of 95% by bootstrap over videos (10000 resamples, seed 0)",
+    ):
+        assert words in page.text

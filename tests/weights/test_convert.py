@@ -1,0 +1,422 @@
+"""The converter: same tensors in new files, resumable at any point, nothing replaced unasked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from fantasyid.weights.convert import convert_file, plan, sources, split_model, stream
+from fantasyid.weights.convert.command import main
+from fantasyid.weights.header import read_header
+from fantasyid.weights.keys import sort_released_keys
+from fantasyid.weights.read import read_model
+from fantasyid.weights.third_party import read_deca, read_eva, read_flame, read_mesh_tables
+from miniature.checkpoints import transformer_files
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A tiny released folder in bf16."""
+    path = tmp_path_factory.mktemp("released") / "transformer"
+    path.mkdir()
+    for name, content in transformer_files(dtype=torch.bfloat16).items():
+        (path / name).write_bytes(content)
+    return path.parent
+
+
+@pytest.fixture(scope="module")
+def released(folder):
+    return read_model(folder)
+
+
+@pytest.fixture
+def files(tmp_path) -> SimpleNamespace:
+    return SimpleNamespace(base=tmp_path / "b.safetensors", adapter=tmp_path / "a.safetensors")
+
+
+def split(folder, files, **options):
+    return split_model(folder, files.base, files.adapter, **options)
+
+
+def metadata_of(path: Path) -> dict[str, str]:
+    with safe_open(path, "pt") as file:
+        return file.metadata()
+
+
+def same_bits(got: torch.Tensor, expected: torch.Tensor) -> bool:
+    return got.dtype == expected.dtype and torch.equal(
+        got.reshape(-1).view(torch.uint8), expected.reshape(-1).view(torch.uint8)
+    )
+
+
+def test_base_and_adapter_hold_every_live_tensor_bit_for_bit(folder, files, released):
+    written = split(folder, files)
+    keys = sort_released_keys(released)
+    base, adapter = load_file(files.base), load_file(files.adapter)
+    assert set(base) == set(keys.base)
+    assert all(same_bits(base[ours], released[key]) for ours, key in keys.base.items())
+    live = [k for part in (keys.abstractor, keys.fusion, keys.injection) for k in part.values()]
+    assert set(adapter) == set(live)
+    assert keys.dead
+    assert all(same_bits(adapter[key], released[key]) for key in live)
+    assert [w.num_bytes for w in written] == [f.stat().st_size for f in (files.base, files.adapter)]
+    assert not any(path.name.endswith(".part") for path in files.base.parent.iterdir())
+
+
+def test_the_metadata_name_sources_kind_and_the_hash_of_every_tensor(folder, files):
+    split(folder, files)
+    metadata = metadata_of(files.base)
+    assert metadata["fantasyid_kind"] == "base"
+    assert metadata_of(files.adapter)["fantasyid_kind"] == "adapter"
+    assert metadata["fantasyid_format"] == plan.FORMAT
+    sizes = {s["name"]: s["size"] for s in json.loads(metadata["fantasyid_sources"])}
+    shards = (folder / "transformer").glob("*.safetensors")
+    assert sizes == {path.name: path.stat().st_size for path in shards}
+    header, raw = read_header(files.base), files.base.read_bytes()
+    hashes = [
+        hashlib.sha256(raw[header.data_start + e.start : header.data_start + e.end]).hexdigest()
+        for e in header.entries.values()
+    ]
+    assert metadata["fantasyid_sha256"] == "".join(hashes)
+
+
+def test_the_second_run_does_nothing_and_another_conversion_is_refused(folder, files):
+    split(folder, files)
+    before = {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in vars(files).values()}
+    assert all(file.was_there for file in split(folder, files))
+    with pytest.raises(FileExistsError, match=r"b\.safetensors is there already"):
+        split(folder, files, dtype="fp16")
+    now = {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in before}
+    assert now == before
+    split(folder, files, dtype="fp16", overwrite=True)
+    assert {t.dtype for t in load_file(files.base).values()} == {torch.float16}
+
+
+def test_a_foreign_file_under_the_name_survives(folder, files):
+    files.adapter.write_bytes(b"somebody's work")
+    with pytest.raises(FileExistsError, match=r"a\.safetensors"):
+        split(folder, files)
+    assert files.adapter.read_bytes() == b"somebody's work"
+    assert not files.base.exists()
+    part = files.base.with_name(files.base.name + ".part")
+    part.write_bytes(b"another program's download")
+    files.adapter.unlink()
+    with pytest.raises(FileExistsError, match="was not begun by this converter"):
+        split(folder, files)
+    assert part.read_bytes() == b"another program's download"
+
+
+class Stop(Exception):
+    """Stands for a kill."""
+
+
+def stop_after(count: int):
+    steps = iter(range(count))
+
+    def report(_):
+        if next(steps, None) is None:
+            raise Stop
+
+    return report
+
+
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(stops=st.lists(st.integers(0, 500), min_size=1, max_size=3))
+def test_stopped_anywhere_it_goes_on_and_gives_the_same_file(folder, tmp_path_factory, stops):
+    one, two = (tmp_path_factory.mktemp("out") / "a.safetensors" for _ in range(2))
+    split_model(folder, None, one)
+    for count in stops:
+        try:
+            split_model(folder, None, two, report=stop_after(count))
+        except Stop:
+            assert not two.exists()
+        else:
+            assert two.exists()
+    split_model(folder, None, two)
+    assert two.read_bytes() == one.read_bytes()
+
+
+def test_done_work_is_not_repeated(folder, files, monkeypatch):
+    with pytest.raises(Stop):
+        split_model(folder, files.base, None, report=stop_after(100))
+    read = []
+    original = sources._file_chunks
+
+    def counted(path, start, end):
+        chunks = original(path, start, end)
+        return lambda: read.append(start) or chunks()
+
+    monkeypatch.setattr(sources, "_file_chunks", counted)
+    split_model(folder, files.base, None)
+    # The hundredth report belongs to the hundred-and-first tensor, whose hash was not entered.
+    assert len(read) == len(load_file(files.base)) - 100
+
+
+def test_killed_by_the_system_it_goes_on(folder, files):
+    code = (
+        "import sys, time; from pathlib import Path; from fantasyid.weights.convert import split_model\n"
+        "def report(step):\n"
+        "    if step.done > step.total * 0.3: print('now', flush=True); time.sleep(60)\n"
+        "split_model(Path(sys.argv[1]), None, Path(sys.argv[2]), report=report)\n"
+    )
+    command = [sys.executable, "-c", code, str(folder), str(files.adapter)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"now\n"
+        process.kill()
+    part = files.adapter.with_name(files.adapter.name + ".part")
+    assert part.stat().st_size > 0
+    assert not files.adapter.exists()
+    split_model(folder, None, files.adapter)
+    assert not part.exists()
+    metadata = metadata_of(files.adapter)
+    assert metadata["fantasyid_kind"] == "adapter"
+
+
+def test_the_stop_key_says_that_it_can_go_on(folder, files):
+    code = (
+        "import os, signal, sys; from fantasyid.weights.convert import __main__ as m, stream\n"
+        "m._Lines.__call__ = lambda self, step: os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.exit(m.main(sys.argv[1:]))\n"
+    )
+    command = [sys.executable, "-c", code, "split", str(folder), "--base", str(files.base)]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 130
+    assert "goes on from here" in run.stderr
+
+
+def test_bytes_lost_by_a_power_cut_are_written_again(folder, files):
+    """The hash is on the disk, the tensor's bytes are not."""
+    with pytest.raises(Stop):
+        split_model(folder, files.base, None, report=stop_after(60))
+    part = files.base.with_name(files.base.name + ".part")
+    with part.open("r+b") as file:
+        content = file.read()
+        length = 8 + int.from_bytes(content[:8], "little")
+        file.seek(length)
+        file.write(b"\0" * 4000)
+    split_model(folder, files.base, None)
+    again = files.base.with_name("again.safetensors")
+    split_model(folder, again, None)
+    assert again.read_bytes() == files.base.read_bytes()
+
+
+def test_a_disk_that_returns_other_bytes_is_reported_and_the_name_is_not_given(
+    folder, files, monkeypatch
+):
+    write_all = stream._write_all
+    calls = []
+
+    def broken(file, chunk):
+        calls.append(1)
+        write_all(file, memoryview(b"\1" * len(chunk)) if len(calls) % 50 == 7 else chunk)
+
+    monkeypatch.setattr(stream, "_write_all", lambda f, c: write_all(f, memoryview(bytes(len(c)))))
+    with pytest.raises(ValueError, match="gives back other bytes than were written"):
+        split_model(folder, files.base, None)
+    assert not files.base.exists()
+    monkeypatch.setattr(stream, "_write_all", broken)
+    split_model(folder, None, files.adapter)  # a passing fault is repaired by the second pass
+    assert set(load_file(files.adapter))
+
+
+def test_a_part_of_another_source_is_not_continued(folder, files, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    for name, content in transformer_files(dtype=torch.bfloat16, seed=1).items():
+        (other / name).write_bytes(content)
+    with pytest.raises(Stop):
+        split_model(folder, files.base, None, report=stop_after(60))
+    split_model(other, files.base, None)
+    keys = sort_released_keys(expected := read_model(other))
+    got = load_file(files.base)
+    assert all(same_bits(got[ours], expected[key]) for ours, key in keys.base.items())
+
+
+def test_a_full_disk_is_known_before_anything_is_written(folder, files, monkeypatch):
+    monkeypatch.setattr(stream.shutil, "disk_usage", lambda _: SimpleNamespace(free=1_000_000))
+    with pytest.raises(OSError, match=r"0\.02 GB are needed, 0\.00 GB are free"):
+        split(folder, files)
+    assert list(files.base.parent.iterdir()) == []
+
+
+def test_a_file_held_open_is_named_and_the_work_is_kept(folder, files, monkeypatch):
+    """As Windows does with a mapped file."""
+
+    def refuse(*_):
+        raise PermissionError("sharing violation")
+
+    files.base.write_bytes(b"old")
+    with monkeypatch.context() as windows:
+        windows.setattr(stream.os, "replace", refuse)
+        with pytest.raises(PermissionError, match="another program has it open"):
+            split_model(folder, files.base, None, overwrite=True)
+    assert files.base.read_bytes() == b"old"
+    read = []
+    monkeypatch.setattr(stream, "_write_all", lambda *_: read.append(1))
+    split_model(folder, files.base, None, overwrite=True)
+    assert not read
+    assert load_file(files.base)
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp16", "fp8_e4m3fn"])
+def test_precisions(folder, files, released, dtype):
+    split(folder, files, dtype=dtype)
+    base, adapter = load_file(files.base), load_file(files.adapter)
+    keys = sort_released_keys(released)
+    wanted = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp8_e4m3fn": torch.float8_e4m3fn}
+    for name, tensor in base.items():
+        low = dtype != "fp8_e4m3fn" or (name.startswith("blocks.") and tensor.ndim == 2)
+        expected = released[keys.base[name]]
+        assert same_bits(tensor, expected.to(wanted[dtype]) if low else expected), name
+    assert {t.dtype for t in adapter.values()} == {
+        torch.float16 if dtype == "fp16" else torch.bfloat16
+    }
+
+
+def test_an_fp8_adapter_is_raised_to_16_bits(tmp_path, files, released):
+    path = tmp_path / "fp8.safetensors"
+    save_file({k: t.to(torch.float8_e4m3fn) for k, t in released.items()}, path)
+    split_model(path, None, files.adapter)
+    assert {t.dtype for t in load_file(files.adapter).values()} == {torch.bfloat16}
+
+
+def test_values_too_large_for_the_precision_stop_it(tmp_path, files, released):
+    path = tmp_path / "large.safetensors"
+    name = "transformer_blocks.1.ff.net.2.weight"
+    save_file(released | {name: released[name] * 1e8}, path)
+    with pytest.raises(ValueError, match=r"blocks\.1\.ff_out\.weight has values beyond 65504"):
+        split_model(path, files.base, None, dtype="fp16")
+    with pytest.raises(ValueError, match=r"beyond 448"):
+        split_model(path, files.base, None, dtype="fp8_e4m3fn")
+    assert not files.base.exists()
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_bin_file_gives_the_same_tensors(tmp_path, files, released, legacy, monkeypatch):
+    monkeypatch.setattr(sources, "MAX_MAPPED_BYTES", 100_000)  # the map is renewed many times
+    other = tmp_path / "bin"
+    other.mkdir()
+    content = dict(released)
+    turned = "layer_attention.0.to_q.weight"
+    content[turned] = released[turned].t().contiguous().t()  # a view that is not contiguous
+    torch.save(
+        content,
+        other / "diffusion_pytorch_model.bin",
+        _use_new_zipfile_serialization=not legacy,
+    )
+    split(other, files)
+    base, adapter = load_file(files.base), load_file(files.adapter)
+    keys = sort_released_keys(released)
+    assert all(same_bits(base[ours], released[key]) for ours, key in keys.base.items())
+    assert all(same_bits(tensor, released[key]) for key, tensor in adapter.items())
+
+
+def test_odd_targets_are_refused(folder, files, tmp_path):
+    with pytest.raises(ValueError, match=r"must end in \.safetensors"):
+        split_model(folder, tmp_path / "b.pt", None)
+    with pytest.raises(ValueError, match="cannot both go to"):
+        split_model(folder, files.base, files.base)
+    with pytest.raises(ValueError, match="a base file, an adapter file or both"):
+        split_model(folder, None, None)
+    shard = next((folder / "transformer").glob("*.safetensors"))
+    with pytest.raises(ValueError, match="is one of the files that are read"):
+        split_model(folder, shard, None, overwrite=True)
+
+
+def test_an_incomplete_folder_is_refused_before_anything_is_written(tmp_path, files, released):
+    path = tmp_path / "broken.safetensors"
+    some = {k: t for k, t in released.items() if k != "norm_out.linear.weight"}
+    save_file(some, path)
+    with pytest.raises(ValueError, match=r"broken\.safetensors.*1 missing: norm_out\.linear"):
+        split(path, files)
+    assert not files.base.parent.joinpath("b.safetensors.part").exists()
+
+
+def test_the_command_line(folder, files, capsys):
+    arguments = ["split", str(folder), "--base", str(files.base), "--adapter", str(files.adapter)]
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "writing b.safetensors" in out
+    assert "b.safetensors: 112 tensors" in out
+    assert main([*arguments, "--dtype", "fp16"]) == 1
+    assert "is there already" in capsys.readouterr().err
+    assert main(arguments) == 0
+    assert "was there already, unchanged" in capsys.readouterr().out
+
+
+def test_every_published_file_reads_the_same_when_converted(tiny, tmp_path, capsys):
+    for path, read in (
+        (tiny.eva_clip, read_eva),
+        (tiny.deca, read_deca),
+        (tiny.flame, read_flame),
+    ):
+        to = tmp_path / f"{path.stem}.any.safetensors"
+        assert main(["safetensors", str(path), "--to", str(to)]) == 0
+        before, after = read(path), read(to)
+        assert set(before) == set(after)
+        assert all(same_bits(after[name], before[name]) for name in before)
+    to = tmp_path / "tables.safetensors"
+    convert_file(tiny.transforms, to)
+    before, after = read_mesh_tables(tiny.transforms), read_mesh_tables(to)
+    for one, two in zip(
+        (before.coarse_index, *before.spirals, before.triangles),
+        (after.coarse_index, *after.spirals, after.triangles),
+        strict=True,
+    ):
+        assert same_bits(one, two)
+    for one, two in zip(before.pools, after.pools, strict=True):
+        assert same_bits(one.index, two.index)
+        assert same_bits(one.weight, two.weight)
+    assert metadata_of(to)["fantasyid_kind"] == "mesh tables"
+    assert "written and checked" in capsys.readouterr().out
+
+
+def test_converted_files_lose_what_is_not_read(tiny, tmp_path):
+    convert_file(tiny.eva_clip, eva := tmp_path / "eva.safetensors")
+    names = set(load_file(eva))
+    assert "blocks.19.mlp.w3.weight" in names
+    assert not any(n.startswith(("blocks.20.", "text.", "norm.", "head.")) for n in names)
+    convert_file(tiny.deca, deca := tmp_path / "deca.safetensors")
+    assert all(name.startswith("E_flame.") for name in load_file(deca))
+
+
+def test_a_converted_table_that_names_missing_vertices_is_refused(tiny, tmp_path):
+    convert_file(tiny.transforms, path := tmp_path / "tables.safetensors")
+    good = load_file(path)
+    for name, change, words in (
+        ("coarse_index", lambda t: t + 10**6, "coarse_index names vertices outside"),
+        ("pools.0.index", lambda t: t - 10**6, r"pools\.0\.index names vertices outside"),
+        ("pools.1.weight", lambda t: t[:-1], r"pools\.1\.weight is not"),
+        ("spirals.0", lambda t: t[:, :5].contiguous(), r"expected integers of shape \(any, 9\)"),
+        ("triangles", lambda t: t.float(), "triangles is float32"),
+    ):
+        save_file(good | {name: change(good[name])}, path)
+        with pytest.raises(ValueError, match=words) as caught:
+            read_mesh_tables(path)
+        assert str(path) in str(caught.value)
+
+
+def test_a_file_that_is_none_of_the_four_is_refused(tmp_path, folder):
+    torch.save({"something": torch.ones(2)}, path := tmp_path / "x.pt")
+    with pytest.raises(ValueError, match=r"x\.pt.*its first keys are something"):
+        convert_file(path)
+    shard = next((folder / "transformer").glob("*.safetensors"))
+    with pytest.raises(ValueError, match="use `split`"):
+        convert_file(shard)
+    with pytest.raises(FileNotFoundError, match="there is no such file"):
+        convert_file(tmp_path / "absent.pkl")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.pt"]

@@ -1,0 +1,359 @@
+"""Pickles of arrays are read exactly, and nothing else is."""
+
+from __future__ import annotations
+
+import importlib.util
+import pickle
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fantasyid.weights.safe_pickle import RefusedPickle, SparseColumns, read_pickle
+
+HERE = Path(__file__).parent
+
+
+def _load_writer():
+    spec = importlib.util.spec_from_file_location("python2_pickle", HERE / "python2_pickle.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+python2 = _load_writer()
+
+
+def flame_like(protocol: int) -> tuple[bytes, dict]:
+    rng = np.random.default_rng(4)
+    dense = rng.random((5, 7)) * (rng.random((5, 7)) < 0.4)
+    columns, rows = np.nonzero(dense.T)
+    truth = {
+        "f": rng.integers(0, 7, (9, 3)).astype(np.uint32),
+        "kintree_table": np.array([[4294967295, 0, 1], [0, 1, 2]], np.int64),
+        "J_regressor": dense,
+        "shapedirs": rng.standard_normal((7, 3, 4)),
+        "posedirs": np.asfortranarray(rng.standard_normal((7, 3, 2))),
+        "weights": rng.random((7, 5)).astype(">f4"),
+        "picked": np.array([[3.5, 1.5], [0.5, 3.5]]),
+        "bs_style": "lbs",
+    }
+    csc = python2.Named(
+        "scipy.sparse.csc",
+        "csc_matrix",
+        _shape=(5, 7),
+        maxprint=50,
+        indices=rows.astype(np.int32),
+        indptr=np.searchsorted(columns, np.arange(8)).astype(np.int32),
+        data=dense.T[columns, rows],
+    )
+    value = dict(truth, J_regressor=csc)
+    value["shapedirs"] = python2.Named(
+        "chumpy.ch", "Ch", x=truth["shapedirs"], _dirty_vars={"x"}, _cache={"r": None}
+    )
+    whole = python2.Named("chumpy.ch", "Ch", x=np.array([0.5, 1.5, 2.5, 3.5]))
+    value["picked"] = python2.Named(
+        "chumpy.reordering",
+        "Select",
+        a=whole,
+        idxs=np.array([3, 1, 0, 3]),
+        preferred_shape=(2, 2),
+    )
+    return python2.dumps(value, protocol), truth
+
+
+@pytest.mark.parametrize("protocol", [0, 2])
+def test_a_python_2_flame_pickle_is_read_exactly(tmp_path, protocol):
+    path = tmp_path / "generic_model.pkl"
+    content, truth = flame_like(protocol)
+    path.write_bytes(content)
+    got = read_pickle(path)
+    assert isinstance(got["J_regressor"], SparseColumns)
+    got["J_regressor"] = got["J_regressor"].toarray()
+    assert set(got) == set(truth)
+    for key, expected in truth.items():
+        if isinstance(expected, str):
+            assert got[key] == expected
+        else:
+            assert got[key].dtype == expected.dtype.newbyteorder("=")
+            assert np.array_equal(got[key], expected), key
+
+
+def test_neither_chumpy_nor_scipy_is_imported(tmp_path):
+    path = tmp_path / "generic_model.pkl"
+    path.write_bytes(flame_like(2)[0])
+    code = (
+        "import sys; from fantasyid.weights.safe_pickle import read_pickle; "
+        f"read_pickle({str(path)!r}); assert not {{'chumpy', 'scipy'}} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=HERE.parents[1])
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_pickles_of_this_python_are_read_in_every_protocol(tmp_path, protocol):
+    sparse = pytest.importorskip("scipy.sparse")
+    rng = np.random.default_rng(0)
+    dense = rng.random((4, 6)) * (rng.random((4, 6)) < 0.5)
+    value = {
+        "csc": sparse.csc_matrix(dense),
+        "csr": sparse.csr_matrix(dense),
+        "coo": sparse.coo_matrix(dense),
+        "plain": [rng.random((2, 3)).astype(np.float32), np.arange(3), np.array([True, False])],
+        "empty": np.zeros((0, 3)),
+        "scalars": [1, 2.5, "word", None, True],
+    }
+    path = tmp_path / "value.pkl"
+    path.write_bytes(pickle.dumps(value, protocol=protocol))
+    got = read_pickle(path)
+    for layout in ("csc", "csr", "coo"):
+        assert np.array_equal(got[layout].toarray(), dense)
+    for mine, theirs in zip(got["plain"], value["plain"], strict=True):
+        assert mine.dtype == theirs.dtype
+        assert np.array_equal(mine, theirs)
+    assert got["empty"].shape == (0, 3)
+    assert got["scalars"] == value["scalars"]
+
+
+def test_the_mesh_transforms_are_read_as_a_plain_unpickler_reads_them(shared):
+    pytest.importorskip("scipy.sparse")
+    path = shared / "data" / "transform.pkl"
+    with path.open("rb") as file:
+        expected = pickle.load(file)  # noqa: S301  (a file of known checksum, as the oracle)
+    got = read_pickle(path)
+    assert set(got) == set(expected)
+    for key, levels in expected.items():
+        assert len(levels) == len(got[key])
+        for mine, theirs in zip(got[key], levels, strict=True):
+            if hasattr(theirs, "toarray"):
+                assert mine.shape == theirs.shape
+                for part in ("indices", "indptr", "data"):
+                    assert np.array_equal(getattr(mine, part), getattr(theirs, part))
+            else:
+                assert mine.dtype == theirs.dtype
+                assert np.array_equal(mine, theirs)
+
+
+TOUCH = b"S'touch MARKER'\n"
+EMPTY_ARRAY = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR"
+FLOATS = b"cnumpy\ndtype\n(S'f8'\nI0\nI1\ntR"
+HOSTILE = {
+    "posix.system": b"cposix\nsystem\n(" + TOUCH + b"tR.",
+    "os.system": b"cos\nsystem\n(" + TOUCH + b"tR.",
+    "nt.system": b"cnt\nsystem\n(" + TOUCH + b"tR.",
+    "subprocess.Popen": b"csubprocess\nPopen\n((lS'touch'\naS'MARKER'\natR.",
+    "builtins.eval": b'cbuiltins\neval\n(S\'open("MARKER", "w")\'\ntR.',
+    "builtins.exec": b'cbuiltins\nexec\n(S\'open("MARKER", "w")\'\ntR.',
+    "__builtin__.getattr": b"c__builtin__\ngetattr\n(cnumpy\nndarray\nS'tofile'\ntR.",
+    "importlib.import_module": b"cimportlib\nimport_module\n(S'antigravity'\ntR.",
+    "functools.partial": b"cfunctools\npartial\n(cos\nsystem\n" + TOUCH + b"tR.",
+    "operator.attrgetter": b"coperator\nattrgetter\n(S'system'\ntR.",
+    "numpy.fromfile": b"cnumpy\nfromfile\n(S'/etc/passwd'\ntR.",
+    "numpy.load": b"cnumpy\nload\n(S'x'\ntR.",
+    "torch.storage._load_from_bytes": b"ctorch.storage\n_load_from_bytes\n(S'x'\ntR.",
+    "chumpy.ch.ChLambda": b"cchumpy.ch\nChLambda\n)\x81.",
+    "chumpy.ch.Ch.__init__": b"\x80\x04\x8c\x09chumpy.ch\x8c\x0bCh.__init__\x93.",
+    "os.system by INST": b"(" + TOUCH + b"ios\nsystem\n.",
+}
+UNSAFE_STEPS = {
+    "INST of an allowed name": b"(S'f8'\ninumpy\ndtype\n.",
+    "OBJ": b"(cchumpy.ch\nCh\no.",
+    "persistent id": b"Pfoo\n.",
+    "binary persistent id": b"S'foo'\nQ.",
+    "extension code 1": b"\x82\x01.",
+    "extension code 2": b"\x83\x01\x00.",
+    "extension code 4": b"\x84\x01\x00\x00\x00.",
+    "call ndarray": b"cnumpy\nndarray\n((I1000000000000\nttR.",
+    "call Ch": b"cchumpy.ch\nCh\n(I1\ntR.",
+    "set the attributes of a class": b"cchumpy.ch\nCh\n(dS'state'\nI1\nsb.",
+    "set the attributes of a function": b"c_codecs\nencode\n(dS'x'\nI1\nsb.",
+    "set the attributes of a dict": b"(d(dS'x'\nI1\nsb.",
+    "make a type": b"cchumpy.ch\nCh\n(I1\nt\x81.",
+    "object dtype": b"cnumpy\ndtype\n(S'O8'\nI0\nI1\ntR.",
+    "structured dtype": b"cnumpy\ndtype\n(S'V16'\nI0\nI1\ntR.",
+    "huge shape": EMPTY_ARRAY + b"(I1\n(I1000000000\nt" + FLOATS + b"I00\nS'x'\ntb.",
+    "negative shape": EMPTY_ARRAY + b"(I1\n(I-1\nt" + FLOATS + b"I00\nS'12345678'\ntb.",
+    "shape that is no tuple": EMPTY_ARRAY + b"(I1\nI1\n" + FLOATS + b"I00\nS'12345678'\ntb.",
+    "too few bytes": EMPTY_ARRAY + b"(I1\n(I2\nt" + FLOATS + b"I00\nS'12345678'\ntb.",
+    "array of a list": EMPTY_ARRAY + b"(I1\n(I1\nt" + FLOATS + b"I00\n(lI1\natb.",
+    "reconstruct something else": b"cnumpy.core.multiarray\n_reconstruct\n(I1\n(I0\ntS'b'\ntR.",
+    "reconstructor of another class": b"ccopy_reg\n_reconstructor\n(cnumpy\nndarray\n"
+    b"c__builtin__\nobject\nNtR.",
+    "encode with another codec": b"c_codecs\nencode\n(S'x'\nS'zlib'\ntR.",
+}
+
+
+def refuse(path: Path, content: bytes, match: str | None = None) -> str:
+    path.write_bytes(content)
+    with pytest.raises(RefusedPickle, match=match) as caught:
+        read_pickle(path)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_name_is_refused_and_named(tmp_path, name, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    message = refuse(tmp_path / "evil.pkl", HOSTILE[name])
+    assert name.split(" ")[0] in message
+    assert "evil.pkl" in message
+    assert [p.name for p in tmp_path.iterdir()] == ["evil.pkl"]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_name_inside_a_dict_is_refused(tmp_path, name, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    content = HOSTILE[name]
+    inner = content[2:-1] if content.startswith(b"\x80") else content[:-1]
+    refuse(tmp_path / "evil.pkl", b"\x80\x04(dS'f'\n" + inner + b"s.")
+    assert [p.name for p in tmp_path.iterdir()] == ["evil.pkl"]
+
+
+def test_the_hostile_pickles_would_act_if_they_were_let(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pickle.loads(HOSTILE["builtins.eval"], encoding="latin1").close()  # noqa: S301
+    assert (tmp_path / "MARKER").exists()
+
+
+def test_reduce_from_a_live_object_is_refused(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return exec, (f"open({str(tmp_path / 'MARKER')!r}, 'w')",)
+
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        refuse(tmp_path / "evil.pkl", pickle.dumps({"f": Evil()}, protocol), "builtin")
+    assert not (tmp_path / "MARKER").exists()
+
+
+@pytest.mark.parametrize("name", UNSAFE_STEPS)
+def test_an_unsafe_step_is_refused(tmp_path, name):
+    refuse(tmp_path / "evil.pkl", UNSAFE_STEPS[name])
+
+
+def test_python_objects_and_object_arrays_are_refused(tmp_path):
+    path = tmp_path / "evil.pkl"
+    refuse(path, pickle.dumps({"a": np.array([{}, []], dtype=object)}, 2), "element type 'O")
+    refuse(path, pickle.dumps({"a": Path("x")}), "pathlib")
+    refuse(path, pickle.dumps({1: 2}), "keys are not words")
+
+
+def test_a_file_cannot_ask_for_much_memory(tmp_path):
+    path = tmp_path / "evil.pkl"
+    path.write_bytes(b"\x80\x02]r\xff\xff\xff\xff.")
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="expected a dict"):
+        read_pickle(path)
+    path.write_bytes(b"\x80\x04\x8d\xff\xff\xff\xff\xff\xff\xff\x7fabc.")
+    with pytest.raises(ValueError, match="not a complete pickle"):
+        read_pickle(path)
+    wide = python2.Named("scipy.sparse.coo", "coo_matrix", shape=(2**40, 2**40))
+    none = np.zeros(0, np.int32)
+    wide.state |= {"row": none, "col": none, "data": np.zeros(0)}
+    refuse(path, python2.dumps({"a": wide}, 2), "has the shape")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000
+
+
+def test_shared_lists_do_not_multiply(tmp_path):
+    refuse(tmp_path / "evil.pkl", b"\x80\x02}U\x01a" + b"]" * 5 + b"a" * 4 + b"s.", "nested deeper")
+    numbers = b"]q\x00(" + b"K\x01" * 400 + b"e"
+    many = numbers + b"0](" + b"h\x00" * 400 + b"e"
+    refuse(tmp_path / "evil.pkl", b"\x80\x02}U\x01a" + many + b"s.", "more values")
+
+
+def test_sparse_matrices_with_false_indices_are_refused(tmp_path):
+    def matrix(**changes):
+        state = {
+            "_shape": (2, 2),
+            "indices": np.array([0, 1], np.int32),
+            "indptr": np.array([0, 1, 2], np.int32),
+            "data": np.ones(2),
+        }
+        named = python2.Named("scipy.sparse.csc", "csc_matrix", **(state | changes))
+        return python2.dumps({"m": named}, 2)
+
+    path = tmp_path / "m.pkl"
+    path.write_bytes(matrix())
+    assert np.array_equal(read_pickle(path)["m"].toarray(), np.eye(2))
+    refuse(path, matrix(indices=np.array([0, 2], np.int32)), "outside its shape")
+    refuse(path, matrix(indices=np.array([0, -1], np.int32)), "outside its shape")
+    refuse(path, matrix(indices=np.array([0.0, 1.0])), "outside its shape")
+    refuse(path, matrix(indptr=np.array([0, 2, 1], np.int32)), "do not ascend")
+    refuse(path, matrix(indptr=np.array([0, 1, 9], np.int32)), "another number of entries")
+    refuse(path, matrix(indptr=np.array([0, 2], np.int32)), "another number of starts")
+    refuse(path, matrix(data=np.ones(3)), "different lengths")
+    refuse(path, matrix(_shape=(2,)), "two sizes")
+    refuse(path, matrix(data="x"), "no array 'data'")
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (b"", "an empty file"),
+        (b"<!DOCTYPE html><html>", "a web page"),
+        (b"\n <html>", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\n", "Git LFS pointer"),
+        (b"PK\x03\x04rest", "a zip archive"),
+        (b"\xff\xfe\xfd", "not a complete pickle"),
+        (b"\x80\x63.", "not a complete pickle"),
+        (b"]\x94.", "expected a dict"),
+        (b"just some text", "not a complete pickle"),
+    ],
+)
+def test_other_files_are_named_for_what_they_are(tmp_path, content, match):
+    path = tmp_path / "model.pkl"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=match) as caught:
+        read_pickle(path)
+    assert "model.pkl" in str(caught.value)
+
+
+def test_a_missing_file_and_a_huge_one_are_named(tmp_path, monkeypatch):
+    with pytest.raises(FileNotFoundError, match=r"absent\.pkl: there is no such file"):
+        read_pickle(tmp_path / "absent.pkl")
+    path = tmp_path / "model.pkl"
+    path.write_bytes(flame_like(2)[0])
+    monkeypatch.setattr("fantasyid.weights.safe_pickle.MAX_FILE_BYTES", 100)
+    with pytest.raises(ValueError, match="more than 100 bytes are not read"):
+        read_pickle(path)
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(cut=st.floats(0, 1, exclude_max=True), protocol=st.sampled_from([0, 2]))
+def test_a_file_cut_anywhere_is_refused_by_name(tmp_path, cut, protocol):
+    content = flame_like(protocol)[0]
+    path = tmp_path / "cut.pkl"
+    path.write_bytes(content[: int(cut * len(content))])
+    with pytest.raises(ValueError, match=r"cut\.pkl"):
+        read_pickle(path)
+
+
+@settings(
+    max_examples=150,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(position=st.integers(0, 10**6), value=st.integers(0, 255))
+def test_a_damaged_file_is_read_or_refused_by_name(tmp_path, position, value):
+    content = bytearray(flame_like(2)[0])
+    content[position % len(content)] = value
+    path = tmp_path / "damaged.pkl"
+    path.write_bytes(content)
+    message = "damaged.pkl"
+    try:
+        read_pickle(path)
+    except ValueError as error:
+        message = str(error)
+    assert "damaged.pkl" in message
