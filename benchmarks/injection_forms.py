@@ -49,7 +49,7 @@ def injection_operations(form: str, tokens: int) -> int:
 class ReleasedForm(nn.Module):
     """The injector as released: keys and values at every step, attention weights materialised.
 
-    Source: released-model facts, section 3.
+    Source: docs/released-model.md, section 3.
     """
 
     def __init__(self, keys_values: Any, injector: Any, tokens: Tensor) -> None:

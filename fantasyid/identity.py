@@ -205,5 +205,5 @@ class Identity:
 
     @property
     def tokens(self) -> Tensor:
-        """`(1, 36 + 79, C)` or more, face tokens first (released-model fact, section 3)."""
+        """`(1, 36 + 79, C)` or more, face tokens first (docs/released-model.md, section 3)."""
         return torch.cat([self.face_tokens, self.vertex_tokens], dim=1)

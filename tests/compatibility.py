@@ -3,8 +3,8 @@
     python -m pytest tests/comfyui/matrix tests/comfyui/test_no_trace.py
     python tests/compatibility.py
 
-`tests/comfyui/matrix/combinations.json` holds the combinations: what is checked, by which tests, and
-what a user should know. A combination whose tests are elsewhere has its result there too.
+`tests/comfyui/matrix/combinations.json` holds the combinations: what is checked, by which tests,
+and what a user should know. A combination whose tests are elsewhere has its result there too.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The noise schedule and the two update rules of CogVideoX, as pure functions.
 
-Source: released-model facts, section 7. `alpha` is the cumulative product "alpha-bar": a sample
+Source: docs/released-model.md, section 7. `alpha` is the cumulative product "alpha-bar": a sample
 is `sqrt(alpha) * x0 + sqrt(1 - alpha) * noise`. The host counts in
 `sigma = sqrt((1 - alpha) / alpha)`.
 """

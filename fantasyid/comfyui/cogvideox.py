@@ -98,7 +98,7 @@ class ReleasedPositions:
     """Positions as the released pipeline computes them, for every size.
 
     The host multiplies the rotary grid of the 1.0 checkpoints by 1.875, and switches rotary off
-    when the checkpoint has a learned table too (released-model facts, section 6). Its own table
+    when the checkpoint has a learned table too (docs/released-model.md, section 6). Its own table
     is compared with ours at each new size: a host that is already right is left alone.
     """
 

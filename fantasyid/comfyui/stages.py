@@ -197,7 +197,7 @@ def compute_vertices(
     Returns:
         The head; its `source` says which part of the photo was read and what was kept.
 
-    Source: released-model facts, section 8; paper section 3.1 for the neutral head.
+    Source: docs/released-model.md, section 8; paper section 3.1 for the neutral head.
     """
     kept = KeptCodes.of_mode(mode, custom)
     face = drop_black(face)

@@ -1,7 +1,7 @@
 """The C-Abstractor: 576 patch features of the vision tower become 36 face tokens.
 
 Only the live path of the released `face_abstractor` is here. 860 of its 962 entries have no
-influence on the output (released-model facts, section 2): the face-recognition vector, the
+influence on the output (docs/released-model.md, section 2): the face-recognition vector, the
 hidden states 0..3 and the class token are computed there and then overwritten.
 
 Source: paper section 3.2; the convolutional abstractor of Honeybee (arXiv 2312.06742).

@@ -1,6 +1,6 @@
 """From photos to aligned faces: find, choose, crop, and say in words what happened.
 
-Source: released-model facts, section 0 (steps 1 and 2): the long side is reduced to 1024, the
+Source: docs/released-model.md, section 0 (steps 1 and 2): the long side is reduced to 1024, the
 face nearest the image centre is taken, its five points are fitted to the 512 template.
 """
 

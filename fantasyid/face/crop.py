@@ -2,7 +2,7 @@
 
 Does in numpy and torch what the released pipeline does with OpenCV and facexlib: the random
 pairs of OpenCV's least-median-of-squares fit, its Lanczos filter and its bilinear warp
-(released-model facts, section 0).
+(docs/released-model.md, section 0).
 
 Points are `(5, 2)` pixels, x right, y down, the centre of the first pixel at (0, 0): left eye,
 right eye, nose, left mouth corner, right mouth corner, where *left* is the left of the picture

@@ -1,7 +1,7 @@
 """What is read of the EVA02-CLIP file: which entries, and the sizes they have.
 
 The released network reads one hidden state of the vision tower, the output of block 19 of 24
-(released-model facts, sections 2 and 4). The blocks after it, the final norm and the head are
+(docs/released-model.md, sections 2 and 4). The blocks after it, the final norm and the head are
 therefore never built, and their entries in the file are never loaded.
 """
 

@@ -59,7 +59,7 @@ class ReducerConfig:
 class ResidualConv(nn.Module):
     """Two convolutions, the first of which shortens the sequence, beside a third one.
 
-    Source: released model fact; no activation follows the sum.
+    Source: docs/released-model.md; no activation follows the sum.
     """
 
     def __init__(

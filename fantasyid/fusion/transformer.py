@@ -130,7 +130,7 @@ def depth_embedding(depth_m: Tensor, dim: int) -> Tensor:
     Returns:
         `(B, V, dim)` float32 in [-1, 1]; sine and cosine of a frequency lie side by side.
 
-    Source: released model fact; angle = 2 pi (z / 2 + 1/2), frequencies 10000^(-2k/dim).
+    Source: docs/released-model.md; angle = 2 pi (z / 2 + 1/2), frequencies 10000^(-2k/dim).
     """
     if dim % 2:
         raise ValueError(f"depth_embedding: expected an even number of channels, got {dim}")

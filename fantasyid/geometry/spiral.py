@@ -27,7 +27,7 @@ def spiral_table(num_vertices: int, triangles: Tensor, length: int = SPIRAL_LENG
         ValueError: A triangle is degenerate or out of range, or some vertex is connected to
             fewer than `length` vertices.
 
-    Source: SpiralNet++ (Gong et al. 2019), section 3; start and order are a released model fact.
+    Source: SpiralNet++ (Gong et al. 2019), section 3; start and order are a docs/released-model.md.
     """
     rows = triangle_rows(num_vertices, triangles)
     rings = [_ring(successors, start) for successors, start in _neighbour_order(num_vertices, rows)]

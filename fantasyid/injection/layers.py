@@ -1,6 +1,6 @@
 """Layer-aware injection: the cross-attention that each transformer block has of its own.
 
-Source: paper section 3.3; released-model facts, section 3. After block `l` of the diffusion
+Source: paper section 3.3; docs/released-model.md, section 3. After block `l` of the diffusion
 transformer, `hidden_states + strength * LayerInjector_l(hidden_states, tokens)` replaces the
 video hidden states; the text hidden states are never touched.
 
@@ -205,7 +205,7 @@ def weigh_values(values: Tensor, num_face_tokens: int, looks: float, shape: floa
 def injected_blocks(num_blocks: int, num_injectors: int) -> list[int]:
     """Which blocks an injector follows: every k-th one, starting with block 0.
 
-    Source: released-model facts, section 0 (after block `i` when `i % k == 0`; the entries are
+    Source: docs/released-model.md, section 0 (after block `i` when `i % k == 0`; the entries are
     consumed in order).
 
     Raises:

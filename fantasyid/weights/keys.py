@@ -3,7 +3,7 @@
 On disk every file keeps its released names. The rules below are the whole of the mapping: each
 released key is part of the base transformer, a live part of the adapter, or dead with a reason.
 A base that was converted for the host carries the host's names, which stay as they are.
-Source: released-model facts, sections 0, 2 and 6.
+Source: docs/released-model.md, sections 0, 2 and 6.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ def test_the_trained_size_counts_in_whole_numbers():
 
 
 def test_a_square_is_centred_in_the_base_grid():
-    """Released-model fact: 32x32 gives h 0..29.0625, w 8..36.81."""
+    """docs/released-model.md: 32x32 gives h 0..29.0625, w 8..36.81."""
     cos, _ = rotary_table(1, 32, 32, 64)
     for token, channel, angle in ((31 * 32, 16, 29.0625), (0, 40, 8.0), (31, 40, 36.8125)):
         assert math.isclose(float(cos[token, channel]), math.cos(angle), abs_tol=2e-3)

@@ -167,7 +167,8 @@ def test_done_work_is_not_repeated(folder, files, monkeypatch):
 
 def test_killed_by_the_system_it_goes_on(folder, files):
     code = (
-        "import sys, time; from pathlib import Path; from fantasyid.weights.convert import split_model\n"
+        "import sys, time; from pathlib import Path\n"
+        "from fantasyid.weights.convert import split_model\n"
         "def report(step):\n"
         "    if step.done > step.total * 0.3: print('now', flush=True); time.sleep(60)\n"
         "split_model(Path(sys.argv[1]), None, Path(sys.argv[2]), report=report)\n"

@@ -91,7 +91,8 @@ def test_a_file_is_there_whole_or_not_at_all(tmp_path):
 def test_two_runs_do_not_share_a_folder_and_a_killed_one_holds_nothing(tmp_path):
     lock = tmp_path / "journal.lock"
     code = (
-        "import sys, time; from pathlib import Path; from fantasyid.evaluation.protocol.journal import held\n"
+        "import sys, time; from pathlib import Path\n"
+        "from fantasyid.evaluation.protocol.journal import held\n"
         f"with held(Path({str(lock)!r})):\n    print('held', flush=True); time.sleep(60)"
     )
     other = subprocess.Popen(
