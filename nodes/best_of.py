@@ -121,7 +121,9 @@ class FantasyIDBestOf(io.ComfyNode):
         reference: Any = None,
     ) -> io.NodeOutput:
         contest = best_of.Contest(first_seed, takes, probe_steps, likeness, preview_scale)
-        faces = sources.FaceSources("", None, None, detector, files.insightface_folders(), None)
+        faces = sources.FaceSources(
+            "", None, None, detector, files.searched_folders(files.INSIGHTFACE), None
+        )
         request = metrics.MeasureRequest(recogniser, faces, "largest", reference, None, "")
         latent, seed, sheet, words = best_of.best_of(
             guider, sampler, sigmas, latent_image, vae, contest, request

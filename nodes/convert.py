@@ -56,8 +56,9 @@ class FantasyIDConvert(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, model: str | None, name: str | None) -> bool | str:
-        bad = None if name is None else convert.why_bad_name(name)
-        return files.why_missing(files.MODEL, model) or bad or True
+        if name is not None and (problem := convert.name_problem(name)):
+            return problem
+        return files.validate_files((files.MODEL, model))
 
     @classmethod
     def fingerprint_inputs(cls, model: str, name: str, dtype: str, overwrite: bool) -> str:

@@ -110,7 +110,7 @@ class FantasyIDMetrics(io.ComfyNode):
         filename_prefix: str = "",
         face_detection_model: Any = None,
     ) -> io.NodeOutput:
-        folders = files.insightface_folders()
+        folders = files.searched_folders(files.INSIGHTFACE)
         given = sources.FaceSources("", None, None, detector, folders, face_detection_model)
         request = metrics.MeasureRequest(
             recogniser, given, choose, reference, reference_set, filename_prefix

@@ -147,7 +147,7 @@ class FantasyIDAlignFace(io.ComfyNode):
         padding: float = 1.0,
         follow: bool = False,
     ) -> io.NodeOutput:
-        folders = files.insightface_folders()
+        folders = files.searched_folders(files.INSIGHTFACE)
         given = sources.FaceSources(
             points, face_landmarks, boxes, detector, folders, face_detection_model
         )
@@ -291,7 +291,7 @@ class FantasyIDMultiView(io.ComfyNode):
         face_detection_model: Any = None,
         folder: str = "",
     ) -> io.NodeOutput:
-        folders = files.insightface_folders()
+        folders = files.searched_folders(files.INSIGHTFACE)
         given = sources.FaceSources("", None, None, detector, folders, face_detection_model)
         rules = collection.ViewRules(views, choose, least_face, least_sharpness, most_covered)
         found = photo_folder.collect_either(clip, folder, given, rules, no_face)

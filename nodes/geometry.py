@@ -108,7 +108,7 @@ class FantasyIDLoadVertices(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "file",
-                    options=files.mesh_choices(),
+                    options=files.file_choices(files.HEAD),
                     tooltip="A .ply, .obj or .glb in the input folder, 5023 vertices in FLAME "
                     "order, in metres.",
                 ),
@@ -124,15 +124,15 @@ class FantasyIDLoadVertices(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, file: str) -> bool | str:
-        return files.why_no_mesh(file) or True
+        return files.validate_files((files.HEAD, file))
 
     @classmethod
     def fingerprint_inputs(cls, file: str, **_links: Any) -> str:
-        return files.mesh_fingerprint(file)
+        return files.fingerprint((files.HEAD, file))
 
     @classmethod
     def execute(cls, file: str, adapter: Any = None) -> io.NodeOutput:
-        return io.NodeOutput(heads.load_geometry(files.find_mesh(file), adapter))
+        return io.NodeOutput(heads.load_geometry(files.find(files.HEAD, file), adapter))
 
 
 class FantasyIDVerticesToMesh(io.ComfyNode):

@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..fantasyid.comfyui import identities, messages
+from ..fantasyid.comfyui import files, identities, messages
 from . import types
 
 
@@ -69,7 +69,7 @@ class FantasyIDLoadIdentity(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "file",
-                    options=identities.identity_choices(),
+                    options=files.file_choices(files.IDENTITY),
                     tooltip="An identity file (.safetensors); [output] marks those of the output "
                     "folder. Press R after adding one.",
                 ),
@@ -93,11 +93,11 @@ class FantasyIDLoadIdentity(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, file: str) -> bool | str:
-        return identities.why_no_identity(file) or True
+        return files.validate_files((files.IDENTITY, file))
 
     @classmethod
     def fingerprint_inputs(cls, file: str, **_links: Any) -> str:
-        return identities.identity_fingerprint(file)
+        return files.fingerprint((files.IDENTITY, file))
 
     @classmethod
     def execute(cls, file: str, adapter: Any = None, face_encoder: Any = None) -> io.NodeOutput:

@@ -15,10 +15,6 @@ WEIGHT_DTYPES = {
 }
 
 
-def _first_problem(*checks: tuple[files.FileKind, str | None]) -> bool | str:
-    return next((why for kind, name in checks if (why := files.why_missing(kind, name))), True)
-
-
 class FantasyIDModelLoader(io.ComfyNode):
     """Load the released FantasyID model."""
 
@@ -60,12 +56,12 @@ class FantasyIDModelLoader(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, model: str, mesh_transforms: str) -> bool | str:
-        return _first_problem((files.MODEL, model), (files.MESH_TRANSFORMS, mesh_transforms))
+        return files.validate_files((files.MODEL, model), (files.MESH_TRANSFORMS, mesh_transforms))
 
     @classmethod
     def fingerprint_inputs(cls, model: str, mesh_transforms: str, weight_dtype: str) -> str:
-        transforms = files.fingerprint(files.MESH_TRANSFORMS, mesh_transforms)
-        return files.fingerprint(files.MODEL, model) + transforms + weight_dtype
+        chosen = (files.MODEL, model), (files.MESH_TRANSFORMS, mesh_transforms)
+        return files.fingerprint(*chosen) + weight_dtype
 
     @classmethod
     def execute(cls, model: str, mesh_transforms: str, weight_dtype: str) -> io.NodeOutput:
@@ -109,12 +105,13 @@ class FantasyIDAdapterLoader(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, adapter: str, mesh_transforms: str) -> bool | str:
-        return _first_problem((files.MODEL, adapter), (files.MESH_TRANSFORMS, mesh_transforms))
+        return files.validate_files(
+            (files.MODEL, adapter), (files.MESH_TRANSFORMS, mesh_transforms)
+        )
 
     @classmethod
     def fingerprint_inputs(cls, adapter: str, mesh_transforms: str) -> str:
-        transforms = files.fingerprint(files.MESH_TRANSFORMS, mesh_transforms)
-        return files.fingerprint(files.MODEL, adapter) + transforms
+        return files.fingerprint((files.MODEL, adapter), (files.MESH_TRANSFORMS, mesh_transforms))
 
     @classmethod
     def execute(cls, adapter: str, mesh_transforms: str) -> io.NodeOutput:
@@ -147,11 +144,11 @@ class FantasyIDFaceEncoderLoader(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, face_encoder: str) -> bool | str:
-        return _first_problem((files.FACE_ENCODER, face_encoder))
+        return files.validate_files((files.FACE_ENCODER, face_encoder))
 
     @classmethod
     def fingerprint_inputs(cls, face_encoder: str) -> str:
-        return files.fingerprint(files.FACE_ENCODER, face_encoder)
+        return files.fingerprint((files.FACE_ENCODER, face_encoder))
 
     @classmethod
     def execute(cls, face_encoder: str) -> io.NodeOutput:
@@ -190,11 +187,11 @@ class FantasyIDDecaLoader(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, deca: str, flame: str) -> bool | str:
-        return _first_problem((files.DECA, deca), (files.FLAME, flame))
+        return files.validate_files((files.DECA, deca), (files.FLAME, flame))
 
     @classmethod
     def fingerprint_inputs(cls, deca: str, flame: str) -> str:
-        return files.fingerprint(files.DECA, deca) + files.fingerprint(files.FLAME, flame)
+        return files.fingerprint((files.DECA, deca), (files.FLAME, flame))
 
     @classmethod
     def execute(cls, deca: str, flame: str) -> io.NodeOutput:

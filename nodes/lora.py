@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..fantasyid.comfyui import files, messages
-from ..fantasyid.comfyui.lora import LORA, apply_lora, describe_lora
+from ..fantasyid.comfyui.lora import apply_lora, describe_lora
 from . import types
 
 
@@ -33,7 +33,7 @@ class FantasyIDLoraLoader(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "lora",
-                    options=files.file_choices(LORA),
+                    options=files.file_choices(files.LORA),
                     tooltip="LoRA file for CogVideoX-5B in models/loras. One for image-to-video "
                     "fits best; those for text-to-video of the same size load too.",
                 ),
@@ -55,14 +55,14 @@ class FantasyIDLoraLoader(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, lora: str) -> bool | str:
-        return files.why_missing(LORA, lora) or True
+        return files.validate_files((files.LORA, lora))
 
     @classmethod
     def fingerprint_inputs(cls, lora: str, **_others: Any) -> str:
-        return files.fingerprint(LORA, lora)
+        return files.fingerprint((files.LORA, lora))
 
     @classmethod
     def execute(cls, model: Any, lora: str, strength: float) -> io.NodeOutput:
-        patched = apply_lora(model, files.find(LORA, lora), strength)
+        patched = apply_lora(model, files.find(files.LORA, lora), strength)
         text = describe_lora(model, patched, strength)
         return io.NodeOutput(patched, ui=messages.on_node(text, cls.hidden.unique_id))

@@ -17,7 +17,7 @@ MEGABYTE = 1_000_000
 BASE_FOLDER = "diffusion_models"
 
 
-def why_bad_name(name: str | None) -> str | None:
+def name_problem(name: str | None) -> str | None:
     """What is wrong with a name for files, or None."""
     if name and re.fullmatch(r"[\w][\w .+-]*", name) and not name.endswith((".", " ")):
         return None
@@ -33,7 +33,7 @@ def targets(name: str) -> tuple[Path, Path]:
     Raises:
         ValueError: The name is no name of a file.
     """
-    problem = why_bad_name(name)
+    problem = name_problem(name)
     if problem:
         raise ValueError(problem)
     # The host lists its older folder `unet` first; a folder of the right name is preferred.
@@ -89,5 +89,5 @@ def _describe(file: Written) -> str:
 
 def fingerprint(model: str, name: str) -> str:
     """Changes with the model and with the two files, so that a deleted one is written again."""
-    there = [] if why_bad_name(name) else [f"{p}: {p.is_file()}" for p in targets(name)]
-    return files.fingerprint(files.MODEL, model) + repr(there)
+    there = [] if name_problem(name) else [f"{p}: {p.is_file()}" for p in targets(name)]
+    return files.fingerprint((files.MODEL, model)) + repr(there)

@@ -1,4 +1,4 @@
-"""Where our files live: `models/fantasyid` and whatever extra_model_paths.yaml adds to it.
+"""Files that nodes choose: of which kind, in which folders, and where to get a missing one.
 
 A drop-down lists what is there. A name that is not there is answered with the folders that
 were searched and where to get the file, at queue time, before anything runs.
@@ -7,14 +7,18 @@ were searched and where to get the file, at queue time, before anything runs.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import folder_paths
 
+from ..weights.identity_file import is_identity_file
+
 FOLDER = "fantasyid"
 EXTENSIONS = {".safetensors", ".pt", ".pth", ".bin", ".tar", ".pkl"}
+# Folders of the host that hold a user's own files, and how a drop-down marks names from them.
+OWN_FOLDERS = {"input": "", "output": " [output]"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +29,19 @@ class FileKind:
         words: What the file is, for people.
         hint: A drop-down shows names with one of these parts first.
         where_from: How to get it.
-        folders: Host folder names that are searched.
+        folders: Host folder names that are searched, with "input" and "output".
+        suffixes: Endings of its names in the input and output folders.
+        accept: Whether a file is of this kind, by its content.
+        example: What a drop-down shows when nothing is found.
     """
 
     words: str
     hint: tuple[str, ...]
     where_from: str
     folders: tuple[str, ...] = (FOLDER,)
+    suffixes: tuple[str, ...] = ()
+    accept: Callable[[Path], bool] | None = None
+    example: str = ""
 
 
 MODEL = FileKind(
@@ -64,6 +74,28 @@ MESH_TRANSFORMS = FileKind(
     ("transform.pkl",),
     "copy assets/transform.pkl of github.com/Fantasy-AMAP/fantasy-id into models/fantasyid",
 )
+LORA = FileKind("LoRA", ("cogvideo", "lora"), "put the file into models/loras", ("loras",))
+HEAD = FileKind(
+    "head",
+    (),
+    "put a .ply, .obj or .glb with 5023 vertices in FLAME order there",
+    ("input",),
+    (".ply", ".obj", ".glb"),
+    example="head.ply",
+)
+IDENTITY = FileKind(
+    "identity",
+    (),
+    "Save FantasyID Identity writes identities into the output folder; one from elsewhere goes "
+    "into the input folder",
+    ("input", "output"),
+    (".safetensors",),
+    is_identity_file,
+    "identity.safetensors",
+)
+INSIGHTFACE = FileKind(
+    "insightface pack", (), "put the pack into models/insightface", ("insightface",)
+)
 
 
 def register_folders() -> None:
@@ -74,20 +106,46 @@ def register_folders() -> None:
     folder_paths.folder_names_and_paths[FOLDER] = (paths, set(extensions) | EXTENSIONS)
 
 
-def searched_folders(kind: FileKind) -> list[Path]:
+def searched_folders(kind: FileKind) -> tuple[Path, ...]:
     """The folders that are searched for a kind of file, extra model paths included."""
-    return [Path(path) for name in kind.folders for path in folder_paths.get_folder_paths(name)]
+    return tuple(folder for name in kind.folders for folder in _paths(name))
 
 
-def _names(kind: FileKind, accept: Callable[[str], bool]) -> list[str]:
-    found = {n for folder in kind.folders for n in folder_paths.get_filename_list(folder)}
-    names = sorted(n.replace("\\", "/") for n in found if accept(n))
-    return sorted(names, key=lambda n: not any(h in n.lower() for h in kind.hint))
+def _paths(name: str) -> list[Path]:
+    if name in OWN_FOLDERS:
+        return [Path(folder_paths.get_directory_by_type(name) or "")]
+    try:
+        listed = folder_paths.get_folder_paths(name)
+    except KeyError:  # a folder of another extension that is not installed
+        listed = []
+    default = os.path.join(folder_paths.models_dir, name)
+    return [Path(path) for path in dict.fromkeys([*listed, default])]
+
+
+def _names(kind: FileKind, folder: str) -> list[str]:
+    """What is in one folder of the host, as a drop-down writes it."""
+    if folder not in OWN_FOLDERS:
+        return [n.replace("\\", "/") for n in folder_paths.get_filename_list(folder)]
+    (root,) = _paths(folder)
+    own = (p for p in _walk(root, kind.suffixes) if kind.accept is None or kind.accept(p))
+    return [p.relative_to(root).as_posix() + OWN_FOLDERS[folder] for p in own]
+
+
+def _walk(root: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
+    # os.walk, because output folders hold many thousands of pictures.
+    for folder, _, names in os.walk(root):
+        yield from (Path(folder, name) for name in names if name.lower().endswith(suffixes))
 
 
 def file_choices(kind: FileKind) -> list[str]:
     """Names for a drop-down, likely ones first; never empty, so that the node can explain."""
-    return _names(kind, lambda _: True) or [kind.hint[0]]
+    names = {name for folder in kind.folders for name in _names(kind, folder)}
+
+    def order(name: str) -> tuple[bool, bool, str]:
+        likely = any(part in name.lower() for part in kind.hint)
+        return not likely, name.endswith(OWN_FOLDERS["output"]), name
+
+    return sorted(names, key=order) or [kind.example or kind.hint[0]]
 
 
 def model_choices() -> list[str]:
@@ -101,11 +159,10 @@ def model_choices() -> list[str]:
             elif "CogVideoX" not in config.read_text("utf-8", errors="replace")[:2000]:
                 continue
             folders.add(folder.relative_to(root).as_posix())
-    single = _names(MODEL, lambda n: n.endswith(".safetensors"))
     inside = tuple(f"{folder}/" for folder in folders)
-    return [*sorted(folders - {"."}), *(n for n in single if not n.startswith(inside))] or [
-        "FantasyID"
-    ]
+    single = [n for n in file_choices(MODEL) if n.endswith(".safetensors")]
+    files = [name for name in single if not name.startswith(inside)]
+    return [*sorted(folders - {"."}), *files] or ["FantasyID"]
 
 
 def find(kind: FileKind, name: str) -> Path:
@@ -114,90 +171,46 @@ def find(kind: FileKind, name: str) -> Path:
     Raises:
         FileNotFoundError: Names the file, the folders searched and where to get it.
     """
-    relative = os.path.relpath(os.path.join("/", name), "/")  # keeps ".." inside the folder
     folders = searched_folders(kind)
+    plain = name
+    if kind.folders[0] in OWN_FOLDERS:  # a name without a mark lies in the first of them
+        plain, marked = folder_paths.annotated_filepath(name)
+        folders = (Path(marked),) if marked else folders[:1]
+    relative = os.path.relpath(os.path.join("/", plain), "/")  # keeps ".." inside the folder
     for folder in folders:
-        if name and (folder / relative).exists():
-            return folder / relative
+        path = folder / relative
+        fits = not kind.suffixes or path.name.lower().endswith(kind.suffixes)
+        if plain and fits and path.exists():
+            return path
     raise FileNotFoundError(
         f'The {kind.words} "{name}" is not there. Searched: '
         f"{', '.join(str(folder) for folder in folders)}. To get it: {kind.where_from}."
     )
 
 
-def why_missing(kind: FileKind, name: str | None) -> str | None:
-    """The sentence of `find`'s error, or None when the file is there (or comes from a link)."""
-    if name is None:
-        return None
-    try:
-        find(kind, name)
-    except FileNotFoundError as error:
-        return str(error)
-    return None
+def validate_files(*chosen: tuple[FileKind, str | None]) -> bool | str:
+    """What a node's `validate_inputs` says of its files: True, or the first missing one's words.
+
+    A name of None comes from a link and is not known yet.
+    """
+    for kind, name in chosen:
+        try:
+            if name is not None:
+                find(kind, name)
+        except FileNotFoundError as error:
+            return str(error)
+    return True
 
 
-def fingerprint(kind: FileKind, name: str) -> str:
+def fingerprint(*chosen: tuple[FileKind, str]) -> str:
     """Changes when a file is replaced under the same name, so that the host's cache notices."""
+    return "; ".join(_state(kind, name) for kind, name in chosen)
+
+
+def _state(kind: FileKind, name: str) -> str:
     try:
         path = find(kind, name)
     except FileNotFoundError:
         return f"{name}: missing"
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    stats = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files]
-    return repr(stats)
-
-
-MESH_SUFFIXES = (".ply", ".obj", ".glb")
-
-
-def insightface_folders() -> tuple[Path, ...]:
-    """Where insightface packs may lie: `models/insightface` and its extra paths."""
-    try:
-        listed = folder_paths.get_folder_paths("insightface")
-    except KeyError:
-        listed = []
-    default = os.path.join(folder_paths.models_dir, "insightface")
-    return tuple(Path(p) for p in dict.fromkeys([*listed, default]))
-
-
-def mesh_choices() -> list[str]:
-    """PLY, OBJ and GLB files of the input folder and its subfolders."""
-    root = Path(folder_paths.get_input_directory())
-    found = (
-        p.relative_to(root).as_posix() for p in root.rglob("*") if p.suffix.lower() in MESH_SUFFIXES
-    )
-    return sorted(found) or ["head.ply"]
-
-
-def find_mesh(name: str) -> Path:
-    """A mesh file of the input folder.
-
-    Raises:
-        FileNotFoundError: Names the file and the folder.
-    """
-    folder = Path(folder_paths.get_input_directory())
-    path = folder / os.path.relpath(os.path.join("/", name), "/")
-    if path.suffix.lower() in MESH_SUFFIXES and path.is_file():
-        return path
-    raise FileNotFoundError(
-        f'The head "{name}" is not there. Searched: {folder}. Put a .ply, .obj or .glb with 5023 '
-        "vertices in FLAME order there."
-    )
-
-
-def why_no_mesh(name: str | None) -> str | None:
-    """The sentence of `find_mesh`'s error, or None when the file is there."""
-    try:
-        if name is not None:
-            find_mesh(name)
-    except FileNotFoundError as error:
-        return str(error)
-    return None
-
-
-def mesh_fingerprint(name: str) -> str:
-    """Changes when the file is replaced under the same name."""
-    if why_no_mesh(name):
-        return f"{name}: missing"
-    stat = find_mesh(name).stat()
-    return repr((stat.st_size, stat.st_mtime_ns))
+    return repr([(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files])

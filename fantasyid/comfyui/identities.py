@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,64 +12,12 @@ from torch import Tensor
 from ..identity import THUMBNAIL_SIZE, FaceGeometry, FaceTokens, Identity
 from ..identity_blend import blend_identities
 from ..weights.fingerprint import shown
-from ..weights.identity_file import is_identity_file, read_identity, write_identity
+from ..weights.identity_file import read_identity, write_identity
+from .files import IDENTITY, find
 from .stages import describe_identity, fuse
 from .weights import Adapter, FaceEncoder
 
 SUFFIX = ".safetensors"
-OUTPUT = " [output]"  # how the host marks a name in a drop-down
-
-
-def identity_choices() -> list[str]:
-    """Identity files of the input folder, then those of the output folder."""
-    marked = ((folder_paths.get_input_directory(), ""), (_output(), OUTPUT))
-    found = [f"{name}{mark}" for folder, mark in marked for name in _identity_files(folder)]
-    return found or ["identity.safetensors"]
-
-
-def _output() -> str:
-    return folder_paths.get_output_directory()
-
-
-def _identity_files(folder: str) -> list[str]:
-    # os.walk, because output folders hold many thousands of pictures.
-    paths = (Path(at) / n for at, _, names in os.walk(folder) for n in names if n.endswith(SUFFIX))
-    return sorted(p.relative_to(folder).as_posix() for p in paths if is_identity_file(p))
-
-
-def find_identity(name: str) -> Path:
-    """The identity file behind a drop-down's name.
-
-    Raises:
-        FileNotFoundError: Names the file and the folder.
-    """
-    plain, folder = folder_paths.annotated_filepath(name)
-    folder = Path(folder or folder_paths.get_input_directory())
-    path = folder / os.path.relpath(os.path.join("/", plain), "/")  # keeps ".." inside the folder
-    if path.is_file():
-        return path
-    raise FileNotFoundError(
-        f'The identity "{name}" is not there. Searched: {folder}. Save FantasyID Identity writes '
-        "identities into the output folder; one from elsewhere goes into the input folder."
-    )
-
-
-def why_no_identity(name: str | None) -> str | None:
-    """The sentence of `find_identity`'s error, or None when the file is there."""
-    try:
-        if name is not None:
-            find_identity(name)
-    except FileNotFoundError as error:
-        return str(error)
-    return None
-
-
-def identity_fingerprint(name: str) -> str:
-    """Changes when the file is replaced under the same name."""
-    if why_no_identity(name):
-        return f"{name}: missing"
-    stat = find_identity(name).stat()
-    return repr((stat.st_size, stat.st_mtime_ns))
 
 
 def save_identity(identity: Identity, prefix: str, note: str) -> Path:
@@ -87,7 +34,9 @@ def save_identity(identity: Identity, prefix: str, note: str) -> Path:
     if note.strip():
         origin = replace(identity.provenance, note=note.strip())
         identity = replace(identity, provenance=origin)
-    folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, _output())
+    folder, name, counter, _, _ = folder_paths.get_save_image_path(
+        prefix, folder_paths.get_output_directory()
+    )
     path = Path(folder) / f"{name}_{counter:05}_{SUFFIX}"
     write_identity(path, identity)
     return path
@@ -95,7 +44,7 @@ def save_identity(identity: Identity, prefix: str, note: str) -> Path:
 
 def saved_result(path: Path) -> dict[str, list[dict[str, str]]]:
     """The `ui` entry by which scripts fetch the saved file from the host."""
-    subfolder = path.parent.relative_to(_output()).as_posix()
+    subfolder = path.parent.relative_to(folder_paths.get_output_directory()).as_posix()
     place = {"subfolder": "" if subfolder == "." else subfolder, "type": "output"}
     return {"identities": [{"filename": path.name, **place}]}
 
@@ -112,7 +61,7 @@ def load_identity(name: str, adapter: Adapter | None, encoder: FaceEncoder | Non
         FileNotFoundError: There is no such file.
         ValueError: The file is damaged or of another kind, or was made with other weights.
     """
-    path = find_identity(name)
+    path = find(IDENTITY, name)
     identity = read_identity(path)
     why_not = identity_mismatch(identity, adapter, encoder)
     if why_not:

@@ -11,9 +11,7 @@ import comfy.utils
 from ..cogvideox.lora_keys import lora_names, misfits
 from ..weights.keys import shapes_of
 from .cogvideox import require_cogvideox_i2v
-from .files import FileKind
 
-LORA = FileKind("LoRA", ("cogvideo", "lora"), "put the file into models/loras", ("loras",))
 PREFIX = "diffusion_model."
 
 

@@ -25,7 +25,7 @@ from ..face.align import CONTINUE, STOP, FaceChoice, align_faces
 from ..face.sources import FaceSources, open_clip_detector
 from ..identity import FaceCrop
 from .collect import count_frames, read_frames
-from .files import FOLDER, insightface_folders
+from .files import FOLDER, INSIGHTFACE, searched_folders
 from .images import check_photos
 
 
@@ -124,7 +124,10 @@ def fingerprint(recogniser: str) -> str:
 
 def recogniser_folders() -> tuple[Path, ...]:
     """Where face recognisers may lie: `models/insightface` and `models/fantasyid`."""
-    return (*insightface_folders(), *(Path(p) for p in folder_paths.get_folder_paths(FOLDER)))
+    return (
+        *searched_folders(INSIGHTFACE),
+        *(Path(p) for p in folder_paths.get_folder_paths(FOLDER)),
+    )
 
 
 def _tools(request: MeasureRequest, missing: list[str]) -> Tools:

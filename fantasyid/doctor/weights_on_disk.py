@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..weights.describe import Content, inspect_file, is_real, sha256_of
+from ..weights.describe import Content, inspect_file, is_real
 from ..weights.download.files import FILES, ModelFile, in_words
 from ..weights.download.present import Places, find
+from ..weights.fingerprint import sha256_of_file
 from ..weights.read import model_files
 from .findings import ERROR, NOTE, OK, WARNING, Finding
 
@@ -253,7 +254,7 @@ def _compare_hashes(item: ModelFile, path: Path, hashing: _Hashing) -> dict[str,
     total = sum(file.stat().st_size for file in files)
     if not hashing.deep and (len(files) > 1 or total > HASHED_AT_ONCE):
         return {"hash": "not asked", "sha256": {}}
-    hashes = {file.name: sha256_of(file, hashing.report) for file in files}
+    hashes = {file.name: sha256_of_file(file, hashing.report) for file in files}
     if hashing.tiny and set(hashes.values()) <= hashing.tiny:
         state = "tiny"
     elif item.link is None or path.name != item.target:

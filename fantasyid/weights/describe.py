@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,6 @@ MEASURES: dict[str, tuple[tuple[str, ...], int, int]] = {
 }
 # For files whose counts are fixed: below this share of the released size it is no release.
 REAL_SHARE = 0.75
-CHUNK = 1024**2
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,18 +144,3 @@ def _flat(content: Mapping[str, Any]) -> list[tuple[str, Any]]:
         else:
             found.append((name, value))
     return found
-
-
-def sha256_of(path: Path, report: Callable[[int], None] = lambda _: None) -> str:
-    """SHA-256 of a file, in hexadecimal digits.
-
-    Args:
-        path: The file.
-        report: Called with the number of bytes of each piece.
-    """
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(CHUNK):
-            digest.update(piece)
-            report(len(piece))
-    return digest.hexdigest()

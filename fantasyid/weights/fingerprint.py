@@ -1,4 +1,4 @@
-"""Which weights and which photo something was made with, as a hash.
+"""Which file, which weights and which photo something was made with, as a hash.
 
 Hashing gigabytes at every load would cost more than loading them. A fine-tuned, merged or
 quantised model differs everywhere, so a fixed sample of every tensor tells it apart.
@@ -7,13 +7,30 @@ quantised model differs everywhere, so a fixed sample of every tensor tells it a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from torch import Tensor
 
 # From the beginning, the middle and the end of every tensor: three places to read in a file.
 SAMPLE = 256
 SHOWN_DIGITS = 16
+CHUNK_BYTES = 1024**2
+
+
+def sha256_of_file(path: Path, report: Callable[[int], object] = lambda _: None) -> str:
+    """SHA-256 of a file, as 64 hexadecimal digits.
+
+    Args:
+        path: The file.
+        report: Called with the number of bytes of each piece that was read; may raise to stop.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(CHUNK_BYTES):
+            digest.update(piece)
+            report(len(piece))
+    return digest.hexdigest()
 
 
 def weights_fingerprint(weights: Mapping[str, Tensor]) -> str:

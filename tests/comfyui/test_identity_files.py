@@ -189,7 +189,8 @@ def test_the_drop_down_lists_identities_of_both_folders(host, ours, saved, host_
 
     shutil.copyfile(saved, host_base / "input" / "mine.safetensors")
     save_file({"a": torch.zeros(1)}, host_base / "input" / "no_identity.safetensors")
-    choices = ours("fantasyid.comfyui.identities").identity_choices()
+    files = ours("fantasyid.comfyui.files")
+    choices = files.file_choices(files.IDENTITY)
     assert choices[0] == "mine.safetensors"
     assert f"ids/{saved.name} [output]" in choices
     assert "no_identity.safetensors" not in choices

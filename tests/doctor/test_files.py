@@ -20,8 +20,9 @@ from fantasyid.doctor.__main__ import main
 from fantasyid.doctor.findings import ERROR, NOTE, OK, WARNING
 from fantasyid.doctor.places import extra_folders, host_version, places_of
 from fantasyid.doctor.weights_on_disk import check_files
-from fantasyid.weights.describe import inspect_file, is_real, kind_of, sha256_of
+from fantasyid.weights.describe import inspect_file, is_real, kind_of
 from fantasyid.weights.download.files import FILES
+from fantasyid.weights.fingerprint import sha256_of_file
 from miniature.layouts import TinySizes, adapter_shapes, deca_shapes, eva_shapes, transformer_shapes
 from miniature.models import TinyModels, write_tiny_models
 
@@ -67,7 +68,7 @@ def test_a_released_name_wins_and_deep_compares_hashes(models):
     assert found["mesh transforms"].facts["hash"] == "tiny"
     assert found["FLAME"].facts["hash"] == "tiny"
     assert found["EVA02-CLIP face encoder"].facts["hash"] == "tiny"
-    assert found["FLAME"].facts["sha256"] == {models.flame.name: sha256_of(models.flame)}
+    assert found["FLAME"].facts["sha256"] == {models.flame.name: sha256_of_file(models.flame)}
     assert check(models)["FLAME"].facts["hash"] == "not asked"
 
 
@@ -85,7 +86,7 @@ def test_a_file_with_the_published_hash_is_the_release(models):
     (models.directory / "fantasyid_tiny.json").unlink()
     (item,) = (item for item in FILES if item.kind == "mesh tables")
     assert item.link is not None
-    item = replace(item, link=replace(item.link, sha256=sha256_of(path)))
+    item = replace(item, link=replace(item.link, sha256=sha256_of_file(path)))
     (finding,) = check_files(places_of(models.directory), items=[item])
     assert (finding.level, finding.facts["real"]) == (OK, True)
 
