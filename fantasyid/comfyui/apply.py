@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..identity import Identity
-from ..injection.layers import injected_blocks
+from ..injection.applied import AppliedIdentity, NothingApplied, check_fit, nothing_applied
 from ..injection.steering import CONDITIONAL, OWN, Curve, Steering
 from .cogvideox import (
     compute_dtype,
@@ -20,7 +20,7 @@ from .cogvideox import (
     require_cogvideox_i2v,
 )
 from .identities import identity_mismatch
-from .injection import IDENTITY_KEY, Applied, IdentityInjection
+from .injection import IDENTITY_KEY, IdentityInjection, injection_of
 from .record import Recorder
 from .weights import Adapter, load_to_device
 
@@ -77,21 +77,16 @@ def apply_identity(
     """
     transformer = require_cogvideox_i2v(model)
     config = adapter.injection
-    if transformer.dim != config.dim:
-        raise ValueError(
-            f"the model is {transformer.dim} wide, the adapter {adapter.source} is made for "
-            f"{config.dim}: they come from different checkpoints (tiny and real parts mixed?)"
-        )
-    injected_blocks(len(transformer.blocks), config.num_injectors)
+    check_fit(config, adapter.source, transformer.dim, len(transformer.blocks))
     before = injection_of(model)
     if before is not None and len(before.applied[0].factors) != config.num_injectors:
         raise ValueError(
             f"the model carries an identity with {len(before.applied[0].factors)} injectors, "
             f"the adapter {adapter.source} has {config.num_injectors}: apply both with one adapter"
         )
-    factors = steering.per_layer(config.num_injectors)
+    nothing = nothing_applied(identity, steering, config)
     clone = model.clone() if has_released_positions(model) else correct_positions(model)
-    if identity.is_empty or steering.is_off or not any(factors):
+    if nothing is not None:
         return clone
     if identity.tokens.shape[-1] != config.context_dim:
         raise ValueError(
@@ -101,24 +96,16 @@ def apply_identity(
     mismatch = identity_mismatch(identity, adapter)
     if mismatch is not None:
         raise ValueError(mismatch)
-    dtype = compute_dtype(model)
-    applied = Applied(
+    applied = AppliedIdentity(
         adapter.injectors,
-        keys_values(adapter, identity.tokens, dtype),
+        keys_values(adapter, identity.tokens, compute_dtype(model)),
         identity.face_tokens.shape[1],
         steering,
-        tuple(factors),
+        tuple(steering.per_layer(config.num_injectors)),
     )
     earlier, recorder = ((), None) if before is None else (before.applied, before.recorder)
     _attach(clone, IdentityInjection((*earlier, applied), Recorder() if record else recorder))
     return clone
-
-
-def injection_of(model: Any) -> IdentityInjection | None:
-    """The identities that a MODEL carries, or None."""
-    kind = comfy.patcher_extension.WrappersMP.APPLY_MODEL
-    found = model.get_wrappers(kind, IDENTITY_KEY)
-    return found[0] if found else None
 
 
 def _attach(clone: Any, injection: IdentityInjection) -> None:
@@ -143,34 +130,44 @@ def describe_application(
     words = ""
     if not has_released_positions(model):
         words = " The MODEL comes from another loader: its positions are corrected where needed."
-    weights = steering.per_layer(adapter.injection.num_injectors)
-    count = sum(weight != 0.0 for weight in weights)
-    off = {
-        identity.empty_reason: identity.is_empty,
-        "strength is 0": steering.strength == 0.0,
-        "looks and shape are both 0": steering.looks == 0.0 and steering.shape == 0.0,
-        "every layer weight is 0": count == 0,
-    }
-    for reason, holds in off.items():
-        if holds:
-            return f"NO IDENTITY applied: {reason}.{words}"
+    nothing = nothing_applied(identity, steering, adapter.injection)
+    if nothing is not None:
+        reasons = {
+            NothingApplied.EMPTY_IDENTITY: identity.empty_reason,
+            NothingApplied.NO_STRENGTH: "strength is 0",
+            NothingApplied.NEITHER_LOOKS_NOR_SHAPE: "looks and shape are both 0",
+            NothingApplied.NO_LAYER: "every layer weight is 0",
+        }
+        return f"NO IDENTITY applied: {reasons[nothing]}.{words}"
+    factors = steering.per_layer(adapter.injection.num_injectors)
+    count = sum(factor != 0.0 for factor in factors)
     text = f"Identity is injected into {count} blocks at strength {steering.strength:g}"
-    dials = [
-        f"looks {steering.looks:g}, shape {steering.shape:g}"
-        * ((steering.looks, steering.shape) != (1.0, 1.0)),
-        f"from {steering.start_percent:.0%} to {steering.end_percent:.0%} of the schedule"
-        * ((steering.start_percent, steering.end_percent) != (0.0, 1.0)),
-        "following a curve" * (steering.curve is not None),
-        f"weights {min(weights):.2g} to {max(weights):.2g} over the layers"
-        * (min(weights) != max(weights)),
-        f"every block with the injector of layer {steering.shared_layer}"
-        * (steering.shared_layer != OWN),
-        "in the conditional branch only" * (steering.branches == CONDITIONAL),
-        "inside a mask" * (steering.mask is not None),
-    ]
-    text = ", ".join([text, *filter(None, dials)]) + "."
+    text = ", ".join([text, *_turned_dials(steering, factors)]) + "."
     before = injection_of(model)
     if before is not None:
-        number = len(before.applied) + 1
-        text += f" It is identity number {number} of this MODEL."
+        text += f" It is identity number {len(before.applied) + 1} of this MODEL."
     return text + words
+
+
+def _turned_dials(steering: Steering, factors: list[float]) -> list[str]:
+    """What differs from the released model, dial by dial."""
+    start, end = steering.start_percent, steering.end_percent
+    dials = [
+        (
+            (steering.looks, steering.shape) != (1.0, 1.0),
+            f"looks {steering.looks:g}, shape {steering.shape:g}",
+        ),
+        ((start, end) != (0.0, 1.0), f"from {start:.0%} to {end:.0%} of the schedule"),
+        (steering.curve is not None, "following a curve"),
+        (
+            min(factors) != max(factors),
+            f"weights {min(factors):.2g} to {max(factors):.2g} over the layers",
+        ),
+        (
+            steering.shared_layer != OWN,
+            f"every block with the injector of layer {steering.shared_layer}",
+        ),
+        (steering.branches == CONDITIONAL, "in the conditional branch only"),
+        (steering.mask is not None, "inside a mask"),
+    ]
+    return [words for turned, words in dials if turned]

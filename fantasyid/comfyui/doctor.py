@@ -18,10 +18,10 @@ from ..doctor.findings import ERROR, NOTE, OK, Finding, as_json, as_text
 from ..doctor.packages import installed, packages
 from ..doctor.weights_on_disk import check_files
 from ..weights.download import files
-from .apply import injection_of
 from .cogvideox import own_transformer, require_cogvideox_i2v
 from .defects import long_prompt, mean_encoding, model_defects
 from .identity_dials import RELEASED_DIM, adapter_of, identities_on
+from .injection import injection_of
 from .latents import why_impossible_size
 from .model_patches import patches_on
 from .weights import Adapter

@@ -13,9 +13,8 @@ from torch import Tensor
 
 from ..cogvideox.schedule import dynamic_cfg_scale
 from ..injection.steering import Steering
-from .apply import injection_of
 from .cogvideox import require_cogvideox_i2v
-from .injection import IDENTITY_FREE
+from .injection import IDENTITY_FREE, injection_of
 from .record import share_of_schedule
 
 

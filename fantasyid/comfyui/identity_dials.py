@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ..doctor.findings import ERROR, NOTE, OK, WARNING, Finding
+from ..injection.applied import AppliedIdentity
 from ..injection.steering import CONDITIONAL
-from .apply import injection_of
-from .injection import Applied
+from .injection import injection_of
 from .weights import Adapter
 
 RELEASED_DIM = 3072
@@ -38,7 +38,7 @@ def identities_on(model: Any) -> list[Finding]:
     return found
 
 
-def _one(number: int, many: int, applied: Applied) -> Finding:
+def _one(number: int, many: int, applied: AppliedIdentity) -> Finding:
     dials = applied.steering
     problems = _weaknesses(applied)
     facts = {
@@ -61,7 +61,7 @@ def _one(number: int, many: int, applied: Applied) -> Finding:
     return Finding(OK, "identity", f"{text}.", facts)
 
 
-def _weaknesses(applied: Applied) -> list[str]:
+def _weaknesses(applied: AppliedIdentity) -> list[str]:
     dials = applied.steering
     mean = sum(abs(factor) for factor in applied.factors) / len(applied.factors)
     share = _share_of_steps(applied)
@@ -88,7 +88,7 @@ def _weaknesses(applied: Applied) -> list[str]:
     return [words for words, holds in problems.items() if holds]
 
 
-def _share_of_steps(applied: Applied) -> float:
+def _share_of_steps(applied: AppliedIdentity) -> float:
     """The mean factor over the schedule."""
     steps = [i / (CURVE_PROBES - 1) for i in range(CURVE_PROBES)]
     return sum(abs(applied.steering.at(step)) for step in steps) / CURVE_PROBES

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from ..injection.heat_map import draw_report
-from .apply import injection_of
+from .injection import injection_of
 
 
 def injection_report(model: Any) -> tuple[Tensor, str, str]:

@@ -1,4 +1,7 @@
-"""The residual 1-d convolutions that turn 5023 vertex descriptors into 79 tokens."""
+"""ResConv1D: the residual 1-d convolutions that turn 5023 vertex descriptors into 79 tokens.
+
+Source: paper section 3.4; docs/released-model.md, section 1.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +62,7 @@ class ReducerConfig:
 class ResidualConv(nn.Module):
     """Two convolutions, the first of which shortens the sequence, beside a third one.
 
-    Source: docs/released-model.md; no activation follows the sum.
+    No activation follows the sum.
     """
 
     def __init__(

@@ -1,4 +1,8 @@
-"""The fusion transformer: face tokens and head vertices become vertex tokens."""
+"""The fusion transformer: face tokens and head vertices become vertex tokens.
+
+Source: paper section 3.4 for the transformer, 3.3 for spirals and depth; docs/released-model.md,
+section 1, for their order: the paper has the spirals before the fusion, the release after it.
+"""
 
 from __future__ import annotations
 
@@ -130,7 +134,8 @@ def depth_embedding(depth_m: Tensor, dim: int) -> Tensor:
     Returns:
         `(B, V, dim)` float32 in [-1, 1]; sine and cosine of a frequency lie side by side.
 
-    Source: docs/released-model.md; angle = 2 pi (z / 2 + 1/2), frequencies 10000^(-2k/dim).
+    Source: docs/released-model.md, section 1; angle = 2 pi (z / 2 + 1/2), frequencies
+    10000^(-2k/dim).
     """
     if dim % 2:
         raise ValueError(f"depth_embedding: expected an even number of channels, got {dim}")
@@ -190,7 +195,7 @@ class VertexFusion(nn.Module):
     The depth of 314 vertices becomes as many queries; a transformer mixes them with the face
     tokens; spiral convolutions carry the result to all 5023 vertices; the reducer makes tokens.
 
-    Released behaviour: of the vertices only the depth of these 314 enters, uncentred and in
+    Released behavior: of the vertices only the depth of these 314 enters, uncentred and in
     metres, so head pose changes the tokens more than head shape does.
     """
 
@@ -206,9 +211,7 @@ class VertexFusion(nn.Module):
         self.config = config
         dim, widths = config.dim, config.face_widths
         made: dict[str, Any] = {"device": device, "dtype": dtype}
-        self.vertex_queries = nn.Parameter(
-            torch.empty(1, config.num_queries, dim, **made), requires_grad=False
-        )
+        self.vertex_queries = nn.Parameter(torch.empty(1, config.num_queries, dim, **made))
         made["operations"] = operations
         self.face_projection = nn.ModuleList(
             Mlp(before, before, after, **made) for before, after in pairwise(widths)
@@ -223,6 +226,12 @@ class VertexFusion(nn.Module):
         )
         self.descriptor = operations.Linear(dim, dim, device=device, dtype=dtype)
         self.reducer = VertexReducer(config.reducer, **made)
+        if operations is nn:  # the host's layers skip initialization: a file is read into them
+            self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Small random queries; the depth embedding beside them has channels of length 1."""
+        nn.init.trunc_normal_(self.vertex_queries, std=0.02)
 
     def forward(self, face_tokens: Tensor, vertices: Tensor, tables: MeshTables) -> Tensor:
         """Make the vertex tokens.

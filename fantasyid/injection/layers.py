@@ -1,8 +1,9 @@
 """Layer-aware injection: the cross-attention that each transformer block has of its own.
 
-Source: paper section 3.3; docs/released-model.md, section 3. After block `l` of the diffusion
-transformer, `hidden_states + strength * LayerInjector_l(hidden_states, tokens)` replaces the
-video hidden states; the text hidden states are never touched.
+Source: paper section 3.5, equation 2; docs/released-model.md, section 3. After block `l` of the
+diffusion transformer, `hidden_states + LayerInjector_l(hidden_states, tokens)` replaces the video
+hidden states; the text hidden states are never touched. The light network F_l of the paper (a
+convolution block and a norm) is one linear layer in the release, `to_out`.
 
 Keys and values depend on the identity tokens alone. So the layer is in two halves: `KeysValues`,
 which runs once per identity, and `LayerInjector`, which runs at every step.
@@ -104,6 +105,12 @@ class LayerInjector(nn.Module):
         self.norm_hidden = operations.LayerNorm(dim, eps=1e-5, **where)
         self.to_q = operations.Linear(dim, context_dim, bias=False, **where)
         self.to_out = operations.Linear(context_dim, dim, bias=False, **where)
+        if operations is nn:  # the host's layers skip initialization: a file is read into them
+            self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """A zero output projection, so that training starts at the bare model."""
+        nn.init.zeros_(self.to_out.weight)
 
     def forward(self, hidden_states: Tensor, identities: Sequence[InjectedIdentity]) -> Tensor:
         """The residual to add to the block's video hidden states.
@@ -130,7 +137,7 @@ class LayerInjector(nn.Module):
                     f"{keys.shape[0]} identities for a batch of {batch}: give one, or one per item"
                 )
             keys, values = keys.expand(batch, -1, -1), values.expand(batch, -1, -1)
-            # Released behaviour: q and k are each scaled by head_dim^-1/4, which is the default
+            # Released behavior: q and k are each scaled by head_dim^-1/4, which is the default
             # scale.
             part = attend(query, keys, values, self.num_heads)  # (B, N, C)
             part = part if scale is None else part * scale

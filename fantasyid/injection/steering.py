@@ -148,11 +148,6 @@ class Steering:
             )
 
     @property
-    def is_off(self) -> bool:
-        """Whether nothing would ever be added."""
-        return self.strength == 0.0 or (self.looks == 0.0 and self.shape == 0.0)
-
-    @property
     def changes_over_time(self) -> bool:
         """Whether the step decides how much is added."""
         return (self.start_percent, self.end_percent) != (0.0, 1.0) or self.curve is not None

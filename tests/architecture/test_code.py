@@ -79,14 +79,6 @@ def raw_layers(source: Source) -> list[str]:
     return found
 
 
-def trained_parameters(source: Source) -> list[str]:
-    return [
-        name
-        for name, call in calls(source)
-        if name.split(".")[-1] == "Parameter" and keyword(call, "requires_grad") is not False
-    ]
-
-
 def touched_weights(source: Source) -> list[str]:
     """`.weight` or `.bias` read in an `__init__`: they are None under the host's lazy loader."""
     inits = [
@@ -128,7 +120,6 @@ PACKAGE_CHECKS = (
     device_calls,
     prints,
     raw_layers,
-    trained_parameters,
     touched_weights,
 )
 ALL_CHECKS = (old_style_mappings, long_functions, sprawl)
@@ -161,7 +152,6 @@ def test_files_stay_small_and_new_style(source, check):
         (prints, "print('x')"),
         (raw_layers, "layer = nn.Linear(1, 2)"),
         (raw_layers, "layer = torch.nn.Conv2d(1, 2, 3)"),
-        (trained_parameters, "x = nn.Parameter(torch.empty(1))"),
         (touched_weights, "class A:\n    def __init__(self):\n        self.fc.weight.zero_()"),
         (old_style_mappings, "NODE_CLASS_MAPPINGS = {}"),
         (old_style_mappings, "NODE_CLASS_MAPPINGS: dict = {}"),
@@ -178,7 +168,6 @@ def test_the_checks_see_what_they_forbid(check, text):
     [
         (dangerous_calls, "torch.load(path, weights_only=True)\nre.compile('a')\nmodel.eval()"),
         (raw_layers, "operations.Linear(1, 2)\nnn.SiLU()\nnn.Sequential()"),
-        (trained_parameters, "nn.Parameter(torch.empty(1), requires_grad=False)"),
         (touched_weights, "class A:\n    def forward(self):\n        return self.fc.weight"),
     ],
 )

@@ -7,12 +7,12 @@ import math
 
 import pytest
 import torch
-from torch import nn
+from fusion.meshes import SMALL_FUSION, small_tables
 
 from fantasyid.fusion.reducer import ReducerConfig
 from fantasyid.fusion.transformer import FusionConfig, VertexFusion, depth_embedding
-from fantasyid.geometry.spiral import gather_spirals, spiral_table
-from fantasyid.geometry.topology import MeshTables, Pool, pool_vertices
+from fantasyid.geometry.spiral import gather_spirals
+from fantasyid.geometry.topology import MeshTables, pool_vertices
 
 RELEASED = FusionConfig(
     dim=128,
@@ -24,56 +24,12 @@ RELEASED = FusionConfig(
     face_widths=(2048, 1024, 512, 256, 128),
     reducer=ReducerConfig(widths=(128, 256, 512, 1024, 2048), kernels=(5, 5, 3, 3)),
 )
-SMALL = FusionConfig(
-    dim=32,
-    num_heads=1,
-    mlp_dim=48,
-    num_layers=2,
-    num_queries=12,
-    spiral_length=9,
-    face_widths=(64, 40, 32),
-    reducer=ReducerConfig(widths=(32, 40, 48), kernels=(5, 3)),
-)
-
-
-def sphere_triangles(rings: int, around: int) -> tuple[int, torch.Tensor]:
-    """A closed mesh of `rings * around + 2` vertices."""
-    rows = []
-    top, bottom = rings * around, rings * around + 1
-    for i in range(around):
-        j = (i + 1) % around
-        rows += [(top, i, j), (bottom, (rings - 1) * around + j, (rings - 1) * around + i)]
-        for r in range(rings - 1):
-            a, b = r * around, (r + 1) * around
-            rows += [(a + i, b + i, b + j), (a + i, b + j, a + j)]
-    return rings * around + 2, torch.tensor(rows)
-
-
-def small_tables() -> MeshTables:
-    generator = torch.Generator().manual_seed(3)
-    middle, middle_triangles = sphere_triangles(4, 6)
-    fine, fine_triangles = sphere_triangles(8, 10)
-
-    def pool(coarse_size: int, fine_size: int) -> Pool:
-        return Pool(
-            torch.randint(0, coarse_size, (fine_size, 3), generator=generator),
-            torch.randn(fine_size, 3, generator=generator) * 0.3 + 1 / 3,
-        )
-
-    return MeshTables(
-        coarse_index=torch.arange(0, fine, 7)[:12],
-        pools=(pool(12, middle), pool(middle, fine)),
-        spirals=(spiral_table(middle, middle_triangles), spiral_table(fine, fine_triangles)),
-        triangles=fine_triangles,
-    )
 
 
 @pytest.fixture(scope="module")
 def small_fusion() -> VertexFusion:
     torch.manual_seed(5)
-    fusion = VertexFusion(SMALL)
-    nn.init.normal_(fusion.vertex_queries, std=0.1)
-    return fusion
+    return VertexFusion(SMALL_FUSION)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +42,7 @@ def small_inputs() -> tuple[torch.Tensor, torch.Tensor, MeshTables]:
 
 
 def test_the_config_is_read_back_from_the_shapes():
-    for config in (RELEASED, SMALL):
+    for config in (RELEASED, SMALL_FUSION):
         shapes = {
             k: tuple(v.shape) for k, v in VertexFusion(config, device="meta").state_dict().items()
         }
@@ -94,7 +50,9 @@ def test_the_config_is_read_back_from_the_shapes():
 
 
 def test_a_contradictory_state_dict_is_refused_by_name():
-    shapes = {k: tuple(v.shape) for k, v in VertexFusion(SMALL, device="meta").state_dict().items()}
+    shapes = {
+        k: tuple(v.shape) for k, v in VertexFusion(SMALL_FUSION, device="meta").state_dict().items()
+    }
     with pytest.raises(ValueError, match=r"vertex_queries is missing"):
         FusionConfig.from_shapes({k: v for k, v in shapes.items() if k != "vertex_queries"})
     with pytest.raises(ValueError, match=r"reducer\.0\.conv_in\.weight is missing"):
@@ -128,8 +86,6 @@ def test_every_parameter_and_input_is_alive(small_fusion, small_inputs):
     face_tokens = face_tokens.clone().requires_grad_()
     vertices = vertices.clone().requires_grad_()
     parameters = dict(small_fusion.named_parameters())
-    for parameter in parameters.values():
-        parameter.requires_grad_(True)
     tokens = small_fusion(face_tokens, vertices, tables)
     leaves = [*parameters.values(), face_tokens, vertices]
     gradients = torch.autograd.grad(tokens.square().sum(), leaves)
@@ -165,8 +121,7 @@ def test_face_tokens_may_come_in_any_order(small_fusion, small_inputs):
 def test_it_runs_in_the_dtype_of_the_face_tokens(small_inputs):
     face_tokens, vertices, tables = small_inputs
     torch.manual_seed(5)
-    fusion = VertexFusion(SMALL)
-    nn.init.normal_(fusion.vertex_queries, std=0.1)
+    fusion = VertexFusion(SMALL_FUSION)
     with torch.no_grad():
         exact = fusion(face_tokens, vertices, tables)
         rough = fusion.to(torch.bfloat16)(face_tokens.bfloat16(), vertices, tables)

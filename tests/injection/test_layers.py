@@ -26,6 +26,7 @@ class Injector(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.tokens, self.video = KeysValues(TINY), LayerInjector(TINY)
+        torch.nn.init.normal_(self.video.to_out.weight, std=0.1)  # it starts at zero
 
 
 def tiny_injector(seed: int = 0) -> Injector:

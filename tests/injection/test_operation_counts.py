@@ -44,9 +44,11 @@ def small() -> tuple[KeysValues, LayerInjector, torch.Tensor, torch.Tensor]:
     """A small injector with weights, identity tokens and hidden states."""
     torch.manual_seed(0)
     config = InjectionConfig(1, 48, 256)
+    injector = LayerInjector(config)
+    nn.init.normal_(injector.to_out.weight, std=0.1)  # it starts at zero
     return (
         KeysValues(config),
-        LayerInjector(config),
+        injector,
         torch.randn(1, 7, config.context_dim),
         torch.randn(2, 11, config.dim),
     )

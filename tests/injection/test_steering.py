@@ -23,7 +23,6 @@ def test_the_defaults_are_the_released_model():
     assert steering.per_layer(42) == [1.0] * 42
     assert [steering.at(p / 50) for p in range(51)] == [1.0] * 51
     assert not steering.changes_over_time
-    assert not steering.is_off
 
 
 def test_layers_of_the_help_page():
