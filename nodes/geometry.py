@@ -7,37 +7,15 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..fantasyid.comfyui import files, heads, messages, stages
+from ..fantasyid.geometry.backends import BACKENDS
+from ..fantasyid.geometry.files import FORMATS
 from . import types
 
-
-def _kept_inputs() -> list[Any]:
-    """What the mode custom keeps."""
-    kept = (
-        ("keep_expression", "the photo's expression"),
-        ("keep_jaw", "how far the photo's mouth is open"),
-        ("keep_rotation", "where the head in the photo looks; it outweighs the shape in the depth"),
-    )
-    return [
-        *(
-            io.Boolean.Input(
-                name,
-                default=True,
-                optional=True,
-                advanced=True,
-                tooltip=f"With the mode custom only: keep {what}.",
-            )
-            for name, what in kept
-        ),
-        io.Combo.Input(
-            "region",
-            options=list(stages.PHOTO_REGIONS),
-            optional=True,
-            advanced=True,
-            tooltip="With the mode custom only: read the whole image stretched to a square, as "
-            "released, or the square around the face, as DECA was trained. The square needs a face "
-            "from Align Face.",
-        ),
-    ]
+KEPT = {
+    "keep_expression": "the photo's expression",
+    "keep_jaw": "how far the photo's mouth is open",
+    "keep_rotation": "where the head in the photo looks; it outweighs the shape in the depth",
+}
 
 
 class FantasyIDFaceVertices(io.ComfyNode):
@@ -68,7 +46,25 @@ class FantasyIDFaceVertices(io.ComfyNode):
                     "neutral: the square around the face, and the shape alone, as the paper "
                     "describes. custom: what you choose below. Start with as released.",
                 ),
-                *_kept_inputs(),
+                *(
+                    io.Boolean.Input(
+                        name,
+                        default=True,
+                        optional=True,
+                        advanced=True,
+                        tooltip=f"With the mode custom only: keep {what}.",
+                    )
+                    for name, what in KEPT.items()
+                ),
+                io.Combo.Input(
+                    "region",
+                    options=list(stages.PHOTO_REGIONS),
+                    optional=True,
+                    advanced=True,
+                    tooltip="With the mode custom only: read the whole image stretched to a "
+                    "square, as released, or the square around the face, as DECA was trained. The "
+                    "square needs a face from Align Face.",
+                ),
             ],
             outputs=[types.Geometry.Output("geometry", display_name="geometry")],
             hidden=[io.Hidden.unique_id],
@@ -159,7 +155,7 @@ class FantasyIDVerticesToMesh(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "backend",
-                    options=list(heads.BACKENDS),
+                    options=list(BACKENDS),
                     optional=True,
                     advanced=True,
                     tooltip="What draws the views; the picture is the same. auto takes PyTorch3D "
@@ -205,7 +201,7 @@ class FantasyIDSaveVertices(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "format",
-                    options=list(heads.FORMATS),
+                    options=list(FORMATS),
                     tooltip="ply: small, for FantasyID and mesh tools. obj: text, for every 3D "
                     "program. glb: with normals and material, for viewers; needs triangles.",
                 ),
@@ -218,5 +214,5 @@ class FantasyIDSaveVertices(io.ComfyNode):
 
     @classmethod
     def execute(cls, geometry: Any, filename_prefix: str, format: str) -> io.NodeOutput:
-        path, file = heads.save_geometry(geometry, filename_prefix, format)
-        return io.NodeOutput(str(path), file, ui=heads.saved_result(path))
+        path, file, shown = heads.save_geometry(geometry, filename_prefix, format)
+        return io.NodeOutput(str(path), file, ui=shown)

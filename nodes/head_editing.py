@@ -6,7 +6,10 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..fantasyid.comfyui import head_edits, messages
+from ..fantasyid.comfyui import head_average, heads, messages
+from ..fantasyid.geometry.average import METHODS
+from ..fantasyid.geometry.edit import SIDES, HeadEdit, parse_components
+from ..fantasyid.geometry.regions import SLIDERS_MM
 from . import types
 
 SLIDERS = {
@@ -22,7 +25,6 @@ SLIDERS = {
 
 
 def _slider(name: str) -> Any:
-    most = head_edits.SLIDERS_MM[name]
     return io.Float.Input(
         name,
         default=0.0,
@@ -30,7 +32,8 @@ def _slider(name: str) -> Any:
         max=1.0,
         step=0.01,
         display_mode=io.NumberDisplay.slider,
-        tooltip=f"Moves {SLIDERS[name]}. 0 = unchanged; 1 = {most:g} mm where it moves most.",
+        tooltip=f"Moves {SLIDERS[name]}. 0 = unchanged; 1 = {SLIDERS_MM[name]:g} mm where it moves "
+        "most.",
     )
 
 
@@ -49,7 +52,7 @@ class FantasyIDEditGeometry(io.ComfyNode):
             search_aliases=["face sliders", "edit head", "jaw", "nose", "blend faces"],
             inputs=[
                 types.Geometry.Input("geometry", tooltip="The head to change, in any pose."),
-                *(_slider(name) for name in head_edits.SLIDERS_MM),
+                *(_slider(name) for name in SLIDERS_MM),
                 io.Float.Input(
                     "amount",
                     default=1.0,
@@ -60,7 +63,7 @@ class FantasyIDEditGeometry(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "side",
-                    options=list(head_edits.SIDES),
+                    options=list(SIDES),
                     tooltip="both sides: the edit as it is; sliders are symmetric of themselves. "
                     "mirrored: a blend or component is made symmetric too. One half only: the "
                     "person's own left or right, fading out across the middle.",
@@ -128,11 +131,8 @@ class FantasyIDEditGeometry(io.ComfyNode):
         adapter: Any = None,
         **sliders: float,
     ) -> io.NodeOutput:
-        numbers = head_edits.parse_components(components)
-        edit = head_edits.HeadEdit(sliders, numbers, blend, side, amount)
-        edited, views, report = head_edits.edit_geometry(
-            geometry, edit, size, second, deca, adapter
-        )
+        edit = HeadEdit(sliders, parse_components(components), blend, side, amount)
+        edited, views, report = heads.edit_geometry(geometry, edit, size, second, deca, adapter)
         shown = messages.on_node(report, cls.hidden.unique_id, views, cls)
         return io.NodeOutput(edited, views, report, ui=shown)
 
@@ -160,7 +160,7 @@ class FantasyIDAverageGeometry(io.ComfyNode):
                 io.Autogrow.Input("geometries", template=template),
                 io.Combo.Input(
                     "method",
-                    options=list(head_edits.METHODS),
+                    options=list(METHODS),
                     tooltip="mean: all count alike. median: one bad photo does little harm, from "
                     "three on. weighted: by frontality times sharpness of each photo, or by the "
                     "numbers below. by frontality: photos that look into the camera count more "
@@ -192,6 +192,6 @@ class FantasyIDAverageGeometry(io.ComfyNode):
     def execute(
         cls, geometries: io.Autogrow.Type, method: str, weights: str = "", deca: Any = None
     ) -> io.NodeOutput:
-        heads = [head for head in geometries.values() if head is not None]
-        average, report = head_edits.average_geometry(heads, method, weights, deca)
+        given = [head for head in geometries.values() if head is not None]
+        average, report = head_average.average_geometry(given, method, weights, deca)
         return io.NodeOutput(average, report, ui=messages.on_node(report, cls.hidden.unique_id))

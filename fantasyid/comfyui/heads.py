@@ -1,36 +1,25 @@
-"""Heads in and out: mesh files, and values for the host's 3D nodes."""
+"""Heads in and out and changed by hand, with the words and pictures that go with it."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import comfy.model_management
 import folder_paths
+import torch
 from comfy_api.latest import Types
 from torch import Tensor
 
 from ..geometry.backends import BACKENDS, choose_rasterizer
-from ..geometry.files import check_flame_vertices, read_mesh, write_glb, write_obj, write_ply
-from ..geometry.gltf import glb_bytes
-from ..geometry.normals import vertex_normals
+from ..geometry.compare import compare_heads
+from ..geometry.edit import SIDES, HeadEdit, describe_movement, edit_vertices
+from ..geometry.files import check_flame_vertices, mesh_bytes, read_mesh
 from ..geometry.render import rasterize, render_views
 from ..identity import FaceGeometry
-
-__all__ = [
-    "BACKENDS",
-    "FORMATS",
-    "describe_geometry",
-    "geometry_triangles",
-    "load_geometry",
-    "save_geometry",
-    "saved_result",
-    "to_mesh",
-]
-
-FORMATS = ("ply", "obj", "glb")
 
 
 def load_geometry(path: Path, adapter: Any | None) -> FaceGeometry:
@@ -50,10 +39,10 @@ def load_geometry(path: Path, adapter: Any | None) -> FaceGeometry:
     return FaceGeometry(vertices[None], triangles, None, path.name)
 
 
-def geometry_triangles(
+def known_triangles(
     geometry: FaceGeometry, adapter: Any | None = None, deca: Any | None = None
 ) -> Tensor | None:
-    """The triangles of a head, from itself or from whatever is connected."""
+    """The triangles of a head on the CPU, from itself or from whatever is connected."""
     if geometry.triangles is not None:
         return geometry.triangles.cpu()
     if adapter is not None:
@@ -61,16 +50,14 @@ def geometry_triangles(
     return None if deca is None else deca.flame.model.triangles.cpu()
 
 
-def _require_mesh(geometry: FaceGeometry) -> tuple[Tensor, Tensor]:
-    """Vertices `(5023, 3)` and triangles on the CPU."""
-    if geometry.empty_reason:
-        raise ValueError(f"there is no head to show: {geometry.empty_reason}")
+def _triangles(geometry: FaceGeometry) -> Tensor:
+    """The triangles on the CPU of a head that has some."""
     if geometry.triangles is None:
         raise ValueError(
             f"{geometry.source} has points but no triangles: connect the adapter to Load "
             "FantasyID Vertices, which knows how they join"
         )
-    return geometry.head, geometry.triangles.cpu()
+    return geometry.triangles.cpu()
 
 
 def to_mesh(
@@ -87,14 +74,16 @@ def to_mesh(
         ValueError: The geometry is empty, or has no triangles.
         ImportError: PyTorch3D is asked for by name and is not there.
     """
-    vertices, triangles = _require_mesh(geometry)
-    glb = glb_bytes(vertices, triangles, normals=vertex_normals(vertices, triangles))
+    if geometry.empty_reason:
+        raise ValueError(f"there is no head to show: {geometry.empty_reason}")
+    vertices, triangles = geometry.head, _triangles(geometry)
+    glb = Types.File3D(BytesIO(mesh_bytes("glb", vertices, triangles)), "glb")
     mesh = Types.MESH(vertices=vertices[None], faces=triangles[None])
     device = comfy.model_management.get_torch_device()
     draw = choose_rasterizer(backend, device)
     drawn_on = vertices.device if draw is rasterize else device
     views = render_views(vertices.to(drawn_on), triangles.to(drawn_on), size, draw)
-    return mesh, Types.File3D(BytesIO(glb), "glb"), views.cpu()
+    return mesh, glb, views.cpu()
 
 
 def describe_geometry(geometry: FaceGeometry) -> str:
@@ -110,40 +99,99 @@ def describe_geometry(geometry: FaceGeometry) -> str:
     return f"Head of {vertices} vertices: {geometry.source}."
 
 
-def save_geometry(geometry: FaceGeometry, prefix: str, form: str) -> tuple[Path, Types.File3D]:
+def save_geometry(
+    geometry: FaceGeometry, prefix: str, form: str
+) -> tuple[Path, Types.File3D, dict[str, Any]]:
     """Write a head to the host's output folder.
 
     Args:
         geometry: The head; a PLY or an OBJ may lack triangles, a GLB may not.
         prefix: The file's name before its number; folders and the host's %date% words work.
-        form: One of `FORMATS`.
+        form: One of `files.FORMATS`.
 
     Returns:
-        The path, and the same file as a value.
+        The path, the same file as a value, and the `ui` entry by which the host shows and links it.
 
     Raises:
         ValueError: The geometry is empty, or a GLB is asked for without triangles.
     """
     if geometry.empty_reason:
         raise ValueError(f"there is no head to save: {geometry.empty_reason}")
-    if form == "glb":
-        _require_mesh(geometry)
-    folder, name, counter, _, _ = folder_paths.get_save_image_path(
+    triangles = _triangles(geometry) if form == "glb" else geometry.triangles
+    content = mesh_bytes(form, geometry.head, triangles)
+    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
         prefix, folder_paths.get_output_directory()
     )
     path = Path(folder) / f"{name}_{counter:05}_.{form}"
-    write = {"ply": write_ply, "obj": write_obj, "glb": write_glb}[form]
-    triangles: Any = None if geometry.triangles is None else geometry.triangles.cpu()
-    write(path, geometry.head, triangles)
-    return path, Types.File3D(str(path), form)
+    path.write_bytes(content)
+    shown = {"filename": path.name, "subfolder": subfolder.replace(os.sep, "/"), "type": "output"}
+    return path, Types.File3D(str(path), form), {"3d": [shown]}
 
 
-def saved_result(path: Path) -> dict[str, list[dict[str, str]]]:
-    """The `ui` entry that makes the host show and link a saved 3D file."""
-    subfolder = os.path.relpath(path.parent, folder_paths.get_output_directory())
-    entry = {
-        "filename": path.name,
-        "subfolder": "" if subfolder == "." else subfolder.replace(os.sep, "/"),
-        "type": "output",
-    }
-    return {"3d": [entry]}
+def edit_geometry(
+    geometry: FaceGeometry,
+    edit: HeadEdit,
+    size: int,
+    second: FaceGeometry | None = None,
+    deca: Any | None = None,
+    adapter: Any | None = None,
+) -> tuple[FaceGeometry, Tensor, str]:
+    """Change a head and show what it did.
+
+    Args:
+        geometry: The head; an empty one is handed on with its reason.
+        edit: What to change.
+        size: Edge of each picture.
+        second: The head to blend in.
+        deca: `weights.Deca`, for shape components.
+        adapter: `weights.Adapter`, for what the network reads.
+
+    Returns:
+        The changed head, a picture `(1, H, W, 3)`, and a report.
+
+    Raises:
+        ValueError: Something that the edit needs is missing.
+
+    Source: paper section 4.5, figure 4.
+    """
+    views = torch.full((1, size, size, 3), 0.93)
+    if geometry.empty_reason:
+        return geometry, views, f"There is no head to edit: {geometry.empty_reason}."
+    if edit.blend and second is not None and second.empty_reason:
+        raise ValueError(f"blend: the second head is empty: {second.empty_reason}")
+    before = geometry.head
+    other = None if second is None or second.empty_reason else second.head
+    after = edit_vertices(before, edit, other, None if deca is None else deca.flame.model)
+    coarse = None if adapter is None else adapter.tables.coarse_index
+    report = describe_movement(before, after, coarse)
+    triangles = known_triangles(geometry, adapter, deca)
+    if triangles is None:
+        report += " No picture: connect the adapter or the head model, which know the triangles."
+    else:
+        views = compare_heads(before, after, triangles, coarse, size)
+    if torch.equal(before, after):
+        return geometry, views, report
+    betas, source = _edited_betas(geometry, edit, second), f"{geometry.source}, edited"
+    edited = replace(
+        geometry, vertices=after[None], triangles=triangles, betas=betas, source=source
+    )
+    return edited, views, report
+
+
+def _edited_betas(
+    geometry: FaceGeometry, edit: HeadEdit, second: FaceGeometry | None
+) -> Tensor | None:
+    """The shape components of an edited head, as far as components can say what was done."""
+    betas = geometry.betas
+    if betas is None or any(edit.sliders.values()) or edit.side != SIDES[0]:
+        return None
+    if any(number >= betas.shape[1] for number, _ in edit.components):
+        return None
+    edited = betas.clone()
+    for number, value in edit.components:
+        edited[:, number] += edit.amount * value
+    if edit.blend:
+        if second is None or second.betas is None:
+            return None
+        edited += edit.amount * edit.blend * (second.betas - betas)
+    return edited

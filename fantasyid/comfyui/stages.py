@@ -14,9 +14,9 @@ from torch import Tensor
 from ..combine import CONCATENATED, WEIGHTED, combine_tokens, parse_weights
 from ..face.eva_clip import preprocess as preprocess_crop
 from ..face.quality import sharpness
-from ..geometry.deca import preprocess as preprocess_photo
 from ..geometry.deca import split_code
-from ..geometry.deca_crop import face_square
+from ..geometry.deca_photo import face_square
+from ..geometry.deca_photo import preprocess as preprocess_photo
 from ..identity import (
     FACE_CROP_SIZE,
     NUM_FACE_TOKENS,

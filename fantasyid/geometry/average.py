@@ -8,32 +8,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .head_frame import SKIN, head_frame, rigid_fit
+from .head_frame import head_frame, lay_onto
 
 METHODS = ("mean", "median", "weighted", "by frontality")
 # A head in full profile, or a blurred one, still counts a little.
 LEAST_SCORE = 0.05
 ROUNDS = 3
-
-
-def parse_weights(text: str, count: int) -> Tensor:
-    """Read one positive weight per head: "2, 1, 0.5" -> `(count,)` float64 with sum 1.
-
-    Raises:
-        ValueError: The text has another form or another count.
-    """
-    words = text.replace(",", " ").replace(";", " ").split()
-    try:
-        weights = [float(word) for word in words]
-    except ValueError:
-        raise ValueError(
-            f'weights: {text[:60]!r} is not understood; write numbers, "2, 1, 0.5"'
-        ) from None
-    if len(weights) != count:
-        raise ValueError(f"weights: {len(weights)} given for {count} heads; write one per head")
-    if not all(w >= 0 and math.isfinite(w) for w in weights) or not sum(weights) > 0:
-        raise ValueError("weights: expected numbers of 0 or more, not all of them 0")
-    return torch.tensor(weights, dtype=torch.float64) / sum(weights)
 
 
 def frontality(heads: Sequence[Tensor]) -> Tensor:
@@ -93,10 +73,5 @@ def average_vertices(heads: Sequence[Tensor], method: str, weights: Tensor | Non
     """
     middle = heads[0].double()
     for _ in range(ROUNDS):
-        middle = average(torch.stack([_laid(head, middle) for head in heads]), method, weights)
-    return _laid(middle, heads[0]).to(heads[0].dtype)
-
-
-def _laid(head: Tensor, target: Tensor) -> Tensor:
-    turn, shift = rigid_fit(head[SKIN], target[SKIN])
-    return head.double() @ turn.T + shift
+        middle = average(torch.stack([lay_onto(head, middle) for head in heads]), method, weights)
+    return lay_onto(middle, heads[0]).to(heads[0].dtype)

@@ -1,4 +1,4 @@
-"""Which rasteriser draws: ours in plain torch everywhere, PyTorch3D's where it is fast."""
+"""Which rasterizer draws: ours in plain torch everywhere, PyTorch3D's where it is fast."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _reported: set[str] = set()
 
 
 def choose_rasterizer(backend: str, device: torch.device | str) -> Rasterizer:
-    """The rasteriser for a backend's name.
+    """The rasterizer for a backend's name.
 
     Args:
         backend: One of `BACKENDS`. "auto" takes PyTorch3D only on CUDA: on the CPU it is a hundred

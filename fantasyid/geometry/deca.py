@@ -1,12 +1,17 @@
-"""DECA's coarse encoder: a photo becomes FLAME coefficients."""
+"""DECA's coarse encoder: a photo becomes FLAME coefficients.
+
+The backbone is torchvision's ResNet-50 by names, strides and numbers, but not by import: the
+host's memory manager wants its own layers (`operations=`), and torchvision's class fixes the widths
+that smaller encoders change. In DECA's checkpoint all names have `E_flame.` before them.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,13 +20,11 @@ from torch.nn.functional import max_pool2d, relu
 IMAGE_SIZE = 224
 EXPANSION = 4
 STAGES = ("layer1", "layer2", "layer3", "layer4")
-CODE_SIZES = {"shape": 100, "texture": 50, "expression": 50, "pose": 6, "camera": 3, "light": 27}
-CODE_SIZE = sum(CODE_SIZES.values())
-RESAMPLE_BITS = 22
+CODE_SIZES = (100, 50, 50, 6, 3, 27)
+CODE_SIZE = sum(CODE_SIZES)
 
 
-@dataclass(frozen=True, eq=False)
-class DecaCode:
+class DecaCode(NamedTuple):
     """The encoder's output by meaning.
 
     Attributes:
@@ -30,7 +33,7 @@ class DecaCode:
         expression: `(B, 50)` FLAME expression coefficients.
         pose: `(B, 6)` axis-angles in radians: of the whole head, then of the jaw.
         camera: `(B, 3)` scale and shift of an orthographic camera; not used by FantasyID.
-        light: `(B, 27)` spherical harmonics, nine per colour; not used by FantasyID.
+        light: `(B, 27)` spherical harmonics, nine per color; not used by FantasyID.
     """
 
     shape: Tensor
@@ -47,7 +50,7 @@ def split_code(code: Tensor) -> DecaCode:
         raise ValueError(
             f"split_code: expected the shape (B, {CODE_SIZE}), got {tuple(code.shape)}"
         )
-    return DecaCode(*code.split(list(CODE_SIZES.values()), dim=-1))
+    return DecaCode(*code.split(CODE_SIZES, dim=-1))
 
 
 @dataclass(frozen=True)
@@ -80,22 +83,19 @@ class DecaConfig:
                 raise ValueError(f"DECA: {name} is missing: this is no E_flame of DECA")
             return tuple(shapes[name])
 
-        blocks = []
-        for stage in STAGES:
-            count = 0
-            while f"encoder.{stage}.{count}.conv1.weight" in shapes:
-                count += 1
-            blocks.append(count)
+        def depth(stage: str) -> int:
+            blocks = {name.split(".")[2] for name in shapes if name.startswith(f"encoder.{stage}.")}
+            return len(blocks)
+
         config = cls(
             stem_width=shape("encoder.conv1.weight")[0],
             widths=tuple(shape(f"encoder.{stage}.0.conv1.weight")[0] for stage in STAGES),
-            blocks=tuple(blocks),
+            blocks=tuple(depth(stage) for stage in STAGES),
             hidden=shape("layers.0.weight")[0],
         )
-        features = EXPANSION * config.widths[-1]
         for name, expected in (
             ("encoder.conv1.weight", (config.stem_width, 3, 7, 7)),
-            ("layers.0.weight", (config.hidden, features)),
+            ("layers.0.weight", (config.hidden, EXPANSION * config.widths[-1])),
             ("layers.2.weight", (CODE_SIZE, config.hidden)),
         ):
             if shape(name) != expected:
@@ -107,30 +107,17 @@ class Bottleneck(nn.Module):
     """1x1, 3x3, 1x1 convolutions beside a shortcut; the stride sits on the 3x3 one."""
 
     def __init__(
-        self,
-        in_width: int,
-        width: int,
-        stride: int,
-        *,
-        shortcut: bool,
-        operations: ModuleType | Any = nn,
-        **made: Any,
+        self, in_width: int, width: int, stride: int, first: bool, conv: Any, norm: Any
     ) -> None:
         super().__init__()
-        conv, norm = operations.Conv2d, operations.BatchNorm2d
         out_width = EXPANSION * width
-        self.conv1 = conv(in_width, width, 1, bias=False, **made)
-        self.bn1 = norm(width, **made)
-        self.conv2 = conv(width, width, 3, stride=stride, padding=1, bias=False, **made)
-        self.bn2 = norm(width, **made)
-        self.conv3 = conv(width, out_width, 1, bias=False, **made)
-        self.bn3 = norm(out_width, **made)
+        self.conv1, self.bn1 = conv(in_width, width, 1), norm(width)
+        self.conv2, self.bn2 = conv(width, width, 3, stride=stride, padding=1), norm(width)
+        self.conv3, self.bn3 = conv(width, out_width, 1), norm(out_width)
         self.downsample = None
-        if shortcut:
-            self.downsample = nn.Sequential(
-                conv(in_width, out_width, 1, stride=stride, bias=False, **made),
-                norm(out_width, **made),
-            )
+        if first:
+            shortcut = conv(in_width, out_width, 1, stride=stride)
+            self.downsample = nn.Sequential(shortcut, norm(out_width))
 
     def forward(self, features: Tensor) -> Tensor:
         """`(B, C, H, W)` to `(B, 4 * width, H / stride, W / stride)`."""
@@ -141,30 +128,21 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """The convolutions of ResNet-50, with the stride where torchvision has it."""
+    """The convolutions of ResNet-50, of any widths and depths."""
 
     def __init__(
         self, config: DecaConfig, *, operations: ModuleType | Any = nn, **made: Any
     ) -> None:
         super().__init__()
-        self.conv1 = operations.Conv2d(
-            3, config.stem_width, 7, stride=2, padding=3, bias=False, **made
-        )
-        self.bn1 = operations.BatchNorm2d(config.stem_width, **made)
-        in_width = config.stem_width
-        for number, (stage, width, count) in enumerate(
-            zip(STAGES, config.widths, config.blocks, strict=True)
-        ):
-            layer = nn.Sequential()
-            for block in range(count):
-                stride = 2 if number > 0 and block == 0 else 1
-                layer.append(
-                    Bottleneck(
-                        in_width, width, stride,
-                        shortcut=block == 0, operations=operations, **made,
-                    )
-                )  # fmt: skip
-                in_width = EXPANSION * width
+        conv = partial(operations.Conv2d, bias=False, **made)
+        norm = partial(operations.BatchNorm2d, **made)
+        width = config.stem_width
+        self.conv1, self.bn1 = conv(3, width, 7, stride=2, padding=3), norm(width)
+        for stage, inner, count in zip(STAGES, config.widths, config.blocks, strict=True):
+            stride = 1 if stage == STAGES[0] else 2
+            layer = nn.Sequential(Bottleneck(width, inner, stride, True, conv, norm))
+            width = EXPANSION * inner
+            layer.extend(Bottleneck(width, inner, 1, False, conv, norm) for _ in range(count - 1))
             self.add_module(stage, layer)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -174,16 +152,18 @@ class ResNet(nn.Module):
     def stages(self, images: Tensor) -> list[Tensor]:
         """The output of each of the four stages, `(B, C, H / 4, W / 4)` and so on."""
         features = relu(self.bn1(self.conv1(images)))  # (B, C, H / 2, W / 2)
-        features = max_pool2d(features, kernel_size=3, stride=2, padding=1)
-        outputs = []
+        outputs = [max_pool2d(features, kernel_size=3, stride=2, padding=1)]
         for stage in STAGES:
-            features = self.get_submodule(stage)(features)
-            outputs.append(features)
-        return outputs
+            outputs.append(self.get_submodule(stage)(outputs[-1]))
+        return outputs[1:]
 
 
 class DecaEncoder(nn.Module):
-    """ResNet features and a two-layer head that puts out the code."""
+    """ResNet features and a two-layer head that puts out the code.
+
+    Source: paper section 3.3; Feng et al., "Learning an animatable detailed 3D face model from
+    in-the-wild images" (2021); docs/released-model.md, section 8.
+    """
 
     def __init__(
         self,
@@ -195,24 +175,18 @@ class DecaEncoder(nn.Module):
     ) -> None:
         super().__init__()
         made: dict[str, Any] = {"device": device, "dtype": dtype}
-        self.config = config
         self.encoder = ResNet(config, operations=operations, **made)
         self.layers = nn.Sequential(
             operations.Linear(EXPANSION * config.widths[-1], config.hidden, **made),
             nn.ReLU(),
             operations.Linear(config.hidden, CODE_SIZE, **made),
         )
-        self.eval()
-
-    def train(self, mode: bool = True) -> DecaEncoder:  # noqa: ARG002
-        """Stay in evaluation: the stored statistics of the batch norms are part of the model."""
-        return super().train(False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Encode photos.
 
         Args:
-            images: `(B, 3, 224, 224)` RGB in [0, 1], neither centred nor scaled.
+            images: `(B, 3, 224, 224)` RGB in [0, 1], neither centered nor scaled.
 
         Returns:
             `(B, 236)` code; see `split_code`.
@@ -232,8 +206,8 @@ def deca_state_dict(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
         checkpoint: What `torch.load(..., weights_only=True)` gives for `deca_model.tar`.
 
     Returns:
-        The tensors of `E_flame` by their released names. Counters of training steps
-        (`num_batches_tracked`) have no effect and are replaced by zero.
+        The tensors of `E_flame` by their released names, which are ours too. Counters of training
+        steps (`num_batches_tracked`) have no effect and are replaced by zero.
 
     Raises:
         ValueError: There is no `E_flame`, or it holds something else than tensors.
@@ -248,52 +222,3 @@ def deca_state_dict(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
         name: torch.zeros((), dtype=torch.int64) if name.endswith("num_batches_tracked") else tensor
         for name, tensor in state.items()
     }
-
-
-def preprocess(photo: Tensor) -> Tensor:
-    """Stretch a photo to the encoder's size, exactly as Pillow's bilinear resize does.
-
-    Width first, then height, rounded between: the order of every Pillow before 13. Newer ones
-    take the height of tall photos first, which differs by one level here and there.
-
-    Args:
-        photo: `(B, H, W, 3)` RGB in [0, 1].
-
-    Returns:
-        `(B, 3, 224, 224)` float32 in [0, 1], in steps of 1 / 255, on the photo's device.
-
-    Raises:
-        ValueError: The shape is not that of a photo.
-
-    Released behaviour: the whole photo is stretched, whatever its proportions, although DECA was
-    trained on squares around a face.
-    """
-    if photo.ndim != 4 or photo.shape[-1] != 3 or 0 in photo.shape:
-        raise ValueError(f"preprocess: expected the shape (B, H, W, 3), got {tuple(photo.shape)}")
-    # Sums of 8-bit values times 22-bit weights are whole numbers, exact in float64 on the CPU.
-    levels = (photo.detach().cpu().double().clamp(0, 1) * 255).round()
-    rows, columns = (_resample_weights(size, IMAGE_SIZE) for size in photo.shape[1:3])
-    levels = _to_levels(torch.einsum("bhwc,xw->bhxc", levels, columns))
-    levels = _to_levels(torch.einsum("bhxc,yh->bcyx", levels, rows))
-    return (levels / 255).float().to(photo.device)
-
-
-def _to_levels(weighted: Tensor) -> Tensor:
-    """Fixed-point sums back to whole levels 0..255, halves upwards."""
-    return ((weighted + 2 ** (RESAMPLE_BITS - 1)) / 2**RESAMPLE_BITS).floor().clamp(0, 255)
-
-
-def _resample_weights(size: int, new_size: int) -> Tensor:
-    """`(new_size, size)` triangle filters, as wide as an output pixel, in 22-bit fixed point."""
-    scale = size / new_size
-    width = max(scale, 1.0)
-    weights = torch.zeros(new_size, size, dtype=torch.float64)
-    for pixel in range(new_size):
-        centre = (pixel + 0.5) * scale
-        first = max(math.floor(centre - width + 0.5), 0)
-        last = min(math.floor(centre + width + 0.5), size)
-        offset = torch.arange(first, last, dtype=torch.float64) - centre + 0.5
-        # Factors instead of quotients, summed from left to right: Pillow's last bit hangs on it.
-        row = (1 - (offset * (1 / width)).abs()).clamp(min=0)
-        weights[pixel, first:last] = row * (1 / row.cumsum(0)[-1])
-    return (weights * 2**RESAMPLE_BITS + 0.5).floor()

@@ -9,15 +9,16 @@ import torch
 from scipy.spatial import KDTree
 from torch import Tensor
 
-from .head_frame import LEFT_EYE, RIGHT_EYE, SKIN, HeadFrame, head_frame, rigid_fit
-from .regions import SLIDERS_MM, slider_movement, smooth_step
+from .flame import Flame
+from .head_frame import LEFT_EYE, RIGHT_EYE, SKIN, HeadFrame, head_frame, lay_onto, rigid_fit
+from .regions import slider_movement, smooth_step
 
 SIDES = ("both sides", "mirrored", "left half only", "right half only")
 MAX_COMPONENTS = 300
 MAX_COMPONENT_VALUE = 10.0
 # Half the width over which a change of one half fades out across the middle, in eye distances.
 MIDDLE_FADE = 0.25
-NEIGHBOURS = 4
+NEIGHBORS = 4
 # Below this the network's depth embedding turns by less than a ten-thousandth of a round.
 SEEN_MM = 0.01
 MM = 1000.0
@@ -40,19 +41,6 @@ class HeadEdit:
     blend: float = 0.0
     side: str = SIDES[0]
     amount: float = 1.0
-
-
-@dataclass(frozen=True, eq=False)
-class ShapeModel:
-    """The part of a head model that edits need.
-
-    Attributes:
-        template: `(5023, 3)` metres.
-        directions: `(5023, 3, S)` metres per standard deviation.
-    """
-
-    template: Tensor
-    directions: Tensor
 
 
 def parse_components(text: str) -> tuple[tuple[int, float], ...]:
@@ -88,25 +76,24 @@ def parse_components(text: str) -> tuple[tuple[int, float], ...]:
 
 
 def edit_vertices(
-    vertices: Tensor,
-    edit: HeadEdit,
-    second: Tensor | None = None,
-    shape: ShapeModel | None = None,
+    vertices: Tensor, edit: HeadEdit, second: Tensor | None = None, flame: Flame | None = None
 ) -> Tensor:
     """Change a head in whatever pose it is.
 
     Args:
-        vertices: `(5023, 3)` metres.
+        vertices: `(5023, 3)` meters.
         edit: What to change.
         second: `(5023, 3)` of the head to blend in; laid onto the first before, so that neither
             its pose nor its place is blended.
-        shape: For shape components.
+        flame: For shape components.
 
     Returns:
         `(5023, 3)` in the type of `vertices`; the same bits where nothing is changed.
 
     Raises:
         ValueError: Something that the edit needs is missing.
+
+    Source: paper section 4.5, figure 4: a video follows the vertices that somebody moved.
     """
     if edit.side not in SIDES:
         raise ValueError(f"side: expected one of {', '.join(SIDES)}, got {edit.side!r}")
@@ -117,15 +104,17 @@ def edit_vertices(
         if value:
             movement = movement + value * slider_movement(name, frame, vertices)
     if edit.components:
-        in_model = _component_movement(points, edit.components, shape)
-        movement = movement + in_model @ frame.axes.T
+        if flame is None:
+            raise ValueError(
+                "shape components: connect the head model (Load FantasyID Head Model); FLAME's "
+                "shape directions are in it"
+            )
+        movement = movement + _component_movement(points, edit.components, flame) @ frame.axes.T
     if edit.blend:
         if second is None:
             raise ValueError("blend: connect the second head, or set blend to 0")
-        turn, shift = rigid_fit(second[SKIN], points[SKIN])
-        laid = second.detach().cpu().double() @ turn.T + shift
-        movement = movement + edit.blend * (laid - points) @ frame.axes.T
-    reference = points if shape is None else shape.template
+        movement = movement + edit.blend * (lay_onto(second, points) - points) @ frame.axes.T
+    reference = points if flame is None else flame.v_template.cpu()
     movement = edit.amount * _on_sides(movement, edit.side, frame, points, reference)
     moved = points + frame.directions_in_model(movement)
     still = (movement == 0).all(1, keepdim=True)
@@ -133,24 +122,13 @@ def edit_vertices(
 
 
 def _component_movement(
-    points: Tensor, components: tuple[tuple[int, float], ...], shape: ShapeModel | None
+    points: Tensor, components: tuple[tuple[int, float], ...], flame: Flame
 ) -> Tensor:
     """`(5023, 3)` in model space, turned as the head is turned from the template."""
-    if shape is None:
-        raise ValueError(
-            "shape components: connect the head model (Load FantasyID Head Model); FLAME's shape "
-            "directions are in it"
-        )
-    numbers = [number for number, _ in components]
-    if max(numbers) >= shape.directions.shape[2]:
-        raise ValueError(
-            f"shape components: this head model has {shape.directions.shape[2]}, there is no "
-            f"{max(numbers)}"
-        )
+    directions = flame.shapedirs[..., [number for number, _ in components]].cpu().double()
     values = points.new_tensor([value for _, value in components])
-    at_rest = torch.einsum("vcs,s->vc", shape.directions[..., numbers].cpu().double(), values)
-    turn, _ = rigid_fit(shape.template[SKIN], points[SKIN])
-    return at_rest @ turn.T
+    turn, _ = rigid_fit(flame.v_template[SKIN], points[SKIN])
+    return torch.einsum("vcs,s->vc", directions, values) @ turn.T
 
 
 def _on_sides(
@@ -179,81 +157,41 @@ def mirror_movement(movement: Tensor, points: Tensor) -> Tensor:
     mirrored = torch.empty_like(movement)
     for part, opposite in ((SKIN, SKIN), (LEFT_EYE, RIGHT_EYE), (RIGHT_EYE, LEFT_EYE)):
         tree = KDTree(points[opposite].numpy())
-        distance, near = tree.query((points[part] * flip).numpy(), NEIGHBOURS)
+        distance, near = tree.query((points[part] * flip).numpy(), NEIGHBORS)
         weight = 1.0 / torch.from_numpy(distance**2 + 1e-12)
         weight = weight / weight.sum(1, keepdim=True)
-        values = movement[opposite][torch.from_numpy(near)]  # (V, NEIGHBOURS, 3)
+        values = movement[opposite][torch.from_numpy(near)]  # (V, NEIGHBORS, 3)
         mirrored[part] = (values * weight[..., None]).sum(1) * flip
     return mirrored
 
 
-@dataclass(frozen=True)
-class Moved:
-    """How far an edit moved a head, in millimetres.
-
-    Attributes:
-        mean_mm: Mean length of the movement over all vertices.
-        max_mm: Longest movement.
-        seen_mean_mm: Mean change of depth over the vertices that the network reads, or None.
-        seen_max_mm: Largest change of depth among them, or None.
-        num_seen: How many the network reads.
-        num_seen_moved: How many of these moved in depth.
-    """
-
-    mean_mm: float
-    max_mm: float
-    seen_mean_mm: float | None = None
-    seen_max_mm: float | None = None
-    num_seen: int = 0
-    num_seen_moved: int = 0
-
-
-def measure(before: Tensor, after: Tensor, coarse_index: Tensor | None) -> Moved:
-    """Compare two heads vertex by vertex, as they stand.
+def describe_movement(before: Tensor, after: Tensor, coarse_index: Tensor | None) -> str:
+    """How far an edit moved a head, and how much of it the network can see.
 
     Args:
-        before: `(5023, 3)` metres.
-        after: `(5023, 3)` metres.
+        before: `(5023, 3)` meters.
+        after: `(5023, 3)` meters.
         coarse_index: `(314,)` the vertices whose depth z enters the network, or None.
+
+    Returns:
+        Sentences in millimeters, with a warning where the edit cannot matter.
     """
     movement = (after.detach().cpu().double() - before.detach().cpu().double()) * MM
     length = torch.linalg.vector_norm(movement, dim=1)
-    mean, longest = float(length.mean()), float(length.amax())
+    if not length.any():
+        return "Nothing is changed: every knob is at rest."
+    text = f"Moved: {length.mean():.2f} mm in the mean, {length.amax():.2f} mm at most."
     if coarse_index is None:
-        return Moved(mean, longest)
+        return f"{text} Connect the adapter to learn how much of it the network reads."
     depth = movement[coarse_index.cpu(), 2].abs()
     count = int((depth > SEEN_MM).sum())
-    return Moved(mean, longest, float(depth.mean()), float(depth.amax()), len(depth), count)
-
-
-def describe(moved: Moved) -> str:
-    """The measurement in sentences, with a warning where an edit cannot matter."""
-    if moved.max_mm == 0:
-        return "Nothing is changed: every knob is at rest."
-    text = f"Moved: {moved.mean_mm:.2f} mm in the mean, {moved.max_mm:.2f} mm at most."
-    if moved.seen_max_mm is None or moved.seen_mean_mm is None:
-        return f"{text} Connect the adapter to learn how much of it the network reads."
     text += (
-        f" Depth that the network reads ({moved.num_seen} vertices): {moved.seen_mean_mm:.2f} mm "
-        f"in the mean, {moved.seen_max_mm:.2f} mm at most, {moved.num_seen_moved} of them moved."
+        f" Depth that the network reads ({len(depth)} vertices): {depth.mean():.2f} mm "
+        f"in the mean, {depth.amax():.2f} mm at most, {count} of them moved."
     )
-    if moved.num_seen_moved == 0:
+    if not count:
         text += (
             " WARNING: this edit moves no depth that the network reads, so it cannot show in the "
             "video."
         )
     return text
-
-
-__all__ = [
-    "SIDES",
-    "SLIDERS_MM",
-    "HeadEdit",
-    "Moved",
-    "ShapeModel",
-    "describe",
-    "edit_vertices",
-    "measure",
-    "mirror_movement",
-    "parse_components",
-]

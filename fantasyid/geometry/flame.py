@@ -11,7 +11,6 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..weights.safe_pickle import SparseColumns
 from .rotations import rotation_matrix
 
 JOINTS = ("root", "neck", "jaw", "left eye", "right eye")
@@ -21,14 +20,10 @@ NUM_EXPRESSION = 50
 EXPRESSION_START = 300
 NUM_DIRECTIONS = 400
 NUM_POSE_FEATURES = 9 * (len(JOINTS) - 1)
+# Our names of the tables -> those of the file.
 FILE_KEYS = {
-    "v_template": "v_template",
-    "shapedirs": "shapedirs",
-    "posedirs": "posedirs",
-    "J_regressor": "J_regressor",
-    "weights": "weights",
-    "triangles": "f",
-}
+    name: name for name in ("v_template", "shapedirs", "posedirs", "J_regressor", "weights")
+} | {"triangles": "f"}
 
 
 @dataclass(frozen=True)
@@ -75,11 +70,18 @@ class FlameConfig:
 
 
 class Flame(nn.Module):
-    """The head model as a fixed function of its three inputs.
+    """The head model as a fixed function of its three inputs; all its tables are buffers.
 
-    Source: Li et al., "Learning a model of facial shape and expression from 4D scans" (2017),
-    equations 1 to 5; joints and skinning as in SMPL (Loper et al. 2015).
+    Source: paper section 3.3; Li et al., "Learning a model of facial shape and expression from 4D
+    scans" (2017), equations 1 to 5; joints and skinning as in SMPL (Loper et al. 2015).
     """
+
+    v_template: Tensor
+    shapedirs: Tensor
+    posedirs: Tensor
+    J_regressor: Tensor
+    weights: Tensor
+    triangles: Tensor
 
     def __init__(
         self,
@@ -89,22 +91,9 @@ class Flame(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.config = config
-        shapes = config.shapes()
-
-        def table(name: str) -> nn.Parameter:
-            empty = torch.empty(shapes[name], device=device, dtype=dtype)
-            return nn.Parameter(empty, requires_grad=False)
-
-        self.v_template = table("v_template")
-        self.shapedirs = table("shapedirs")
-        self.posedirs = table("posedirs")
-        self.J_regressor = table("J_regressor")
-        self.weights = table("weights")
-        # A buffer, because indices must keep their type when the floats are cast.
-        self.register_buffer(
-            "triangles", torch.empty(shapes["triangles"], device=device, dtype=torch.int64)
-        )
+        for name, shape in config.shapes().items():
+            kind = torch.int64 if name == "triangles" else dtype
+            self.register_buffer(name, torch.zeros(shape, device=device, dtype=kind))
 
     def forward(self, betas: Tensor, expression: Tensor, pose: Tensor) -> Tensor:
         """Pose a head.
@@ -116,16 +105,25 @@ class Flame(nn.Module):
                 eyes stay at rest.
 
         Returns:
-            `(B, 5023, 3)` vertices in metres in model space: x to the head's left, y up, z
+            `(B, 5023, 3)` vertices in meters in model space: x to the head's left, y up, z
             forward.
 
         Raises:
             ValueError: A shape does not fit.
         """
-        self._check(betas, expression, pose)
+        inputs = {"betas": (betas, NUM_SHAPE), "expression": (expression, NUM_EXPRESSION)}
+        for name, (tensor, size) in (inputs | {"pose": (pose, 6)}).items():
+            if tuple(tensor.shape) != (len(betas), size):
+                raise ValueError(
+                    f"Flame: {name} has the shape {tuple(tensor.shape)}, expected "
+                    f"({len(betas)}, {size})"
+                )
         shaped = self.shape(betas, expression)  # (B, V, 3)
         joints = torch.einsum("jv,bvc->bjc", self.J_regressor.to(betas), shaped)  # (B, J, 3)
-        rotations = rotation_matrix(_joint_rotations(pose))  # (B, J, 3, 3)
+        whole_head, jaw = pose.split(3, dim=-1)
+        rest = torch.zeros_like(jaw)
+        turns = torch.stack([whole_head, rest, jaw, rest, rest], dim=1)  # in the order of JOINTS
+        rotations = rotation_matrix(turns)  # (B, J, 3, 3)
         identity = torch.eye(3, dtype=betas.dtype, device=betas.device)
         features = rearrange(rotations[:, 1:] - identity, "b j r c -> b (j r c)")  # (B, 36)
         posed = shaped + torch.einsum("vcp,bp->bvc", self.posedirs.to(betas), features)
@@ -136,7 +134,7 @@ class Flame(nn.Module):
         return torch.einsum("bvrc,bvc->bvr", turn_of_vertex, posed) + shift_of_vertex
 
     def shape(self, betas: Tensor, expression: Tensor) -> Tensor:
-        """The head at rest with its shape and expression: `(B, 5023, 3)` metres."""
+        """The head at rest with its shape and expression: `(B, 5023, 3)` meters."""
         directions = self.shapedirs.to(betas)
         last = EXPRESSION_START + NUM_EXPRESSION
         return (
@@ -144,26 +142,6 @@ class Flame(nn.Module):
             + torch.einsum("vcs,bs->bvc", directions[..., :NUM_SHAPE], betas)
             + torch.einsum("vce,be->bvc", directions[..., EXPRESSION_START:last], expression)
         )
-
-    def _check(self, betas: Tensor, expression: Tensor, pose: Tensor) -> None:
-        expected = (
-            ("betas", betas, NUM_SHAPE),
-            ("expression", expression, NUM_EXPRESSION),
-            ("pose", pose, 6),
-        )
-        for name, tensor, size in expected:
-            if tuple(tensor.shape) != (len(betas), size):
-                raise ValueError(
-                    f"Flame: {name} has the shape {tuple(tensor.shape)}, expected "
-                    f"({len(betas)}, {size})"
-                )
-
-
-def _joint_rotations(pose: Tensor) -> Tensor:
-    """`(B, 6)` to `(B, 5, 3)` axis-angles in the order of `JOINTS`."""
-    whole_head, jaw = pose.split(3, dim=-1)
-    rest = torch.zeros_like(jaw)
-    return torch.stack([whole_head, rest, jaw, rest, rest], dim=1)
 
 
 def _chain(rotations: Tensor, joints: Tensor) -> tuple[Tensor, Tensor]:
@@ -197,34 +175,28 @@ def flame_state_dict(model: Mapping[str, Any]) -> dict[str, Tensor]:
                 f"FLAME file: no entry {key!r}; the file has {sorted(model)}. "
                 f"Expected generic_model.pkl of FLAME 2020 or flame2023.pkl"
             )
-    state: dict[str, Tensor] = {}
-    for name, key in FILE_KEYS.items():
-        entry = model[key]
-        if isinstance(entry, SparseColumns) and max(entry.shape) <= 1 << 16:
-            entry = entry.toarray()
-        if not isinstance(entry, np.ndarray):
-            raise ValueError(f"FLAME file: {key} is no array but a {type(entry).__name__}")
-        integer = name == "triangles"
-        if integer and entry.dtype.kind not in "iu":
-            raise ValueError(f"FLAME file: f holds {entry.dtype}, expected integers")
-        state[name] = torch.from_numpy(entry.astype(np.int64 if integer else np.float32))
+    state = {name: _table(key, model[key]) for name, key in FILE_KEYS.items()}
     config = FlameConfig.from_shapes({name: tuple(t.shape) for name, t in state.items()})
-    _check_values(state, config, model["kintree_table"])
-    return state
-
-
-def _check_values(state: Mapping[str, Tensor], config: FlameConfig, tree: Any) -> None:
-    for name, tensor in state.items():
-        if not torch.isfinite(tensor).all():
-            raise ValueError(f"FLAME file: {name} has values that are not finite")
-    triangles = state["triangles"]
-    if triangles.numel() and not 0 <= int(triangles.min()) <= int(triangles.max()) < (
-        config.num_vertices
-    ):
+    corners = state["triangles"]
+    if corners.numel() and not 0 <= corners.min() <= corners.max() < config.num_vertices:
         raise ValueError(f"FLAME file: f names vertices outside 0..{config.num_vertices - 1}")
     # The root's parent is written as -1 in an unsigned type.
-    parents = np.asarray(tree)[:1].ravel()[1:].tolist()
+    parents = np.asarray(model["kintree_table"])[:1].ravel()[1:].tolist()
     if parents != list(PARENTS[1:]):
         raise ValueError(
             f"FLAME file: kintree_table has the parents {parents}, expected {list(PARENTS[1:])}"
         )
+    return state
+
+
+def _table(key: str, entry: Any) -> Tensor:
+    """An entry as a tensor: `f` in int64, others in float32."""
+    if hasattr(entry, "toarray") and max(entry.shape) <= 1 << 16:  # a sparse matrix
+        entry = entry.toarray()
+    if not isinstance(entry, np.ndarray):
+        raise ValueError(f"FLAME file: {key} is no array but a {type(entry).__name__}")
+    if key == "f" and entry.dtype.kind not in "iu":
+        raise ValueError(f"FLAME file: f holds {entry.dtype}, expected integers")
+    if not np.isfinite(table := entry.astype(np.int64 if key == "f" else np.float32)).all():
+        raise ValueError(f"FLAME file: {key} has values that are not finite")
+    return torch.from_numpy(table)

@@ -35,9 +35,9 @@ class HeadFrame:
     """A head's own axes and the landmarks that everything else is measured from.
 
     Attributes:
-        origin: `(3,)` the point between the eyes' centres, float64 metres in model space.
+        origin: `(3,)` the point between the eyes' centers, float64 meters in model space.
         axes: `(3, 3)` float64; the rows are the head's left, up and forward in model space.
-        eye_distance_m: Between the eyes' centres.
+        eye_distance_m: Between the eyes' centers.
         nose_tip: `(3,)` in this frame, in eye distances.
         chin: `(3,)` in this frame, in eye distances: the front lower edge of the chin.
     """
@@ -49,7 +49,7 @@ class HeadFrame:
     chin: Tensor
 
     def points_in_head(self, vertices: Tensor) -> Tensor:
-        """`(V, 3)` metres in model space to this frame, in eye distances, float64."""
+        """`(V, 3)` meters in model space to this frame, in eye distances, float64."""
         return (vertices.double() - self.origin) @ self.axes.T / self.eye_distance_m
 
     def directions_in_model(self, directions: Tensor) -> Tensor:
@@ -66,7 +66,7 @@ def head_frame(vertices: Tensor) -> HeadFrame:
     """Find the axes of a head in whatever pose.
 
     Args:
-        vertices: `(5023, 3)` metres in FLAME's order.
+        vertices: `(5023, 3)` meters in FLAME's order.
 
     Raises:
         ValueError: The shape is another one, values are not finite, or there is no room between
@@ -150,10 +150,8 @@ def rigid_fit(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     Source: Kabsch, "A solution for the best rotation to relate two sets of vectors" (1976).
     """
     if source.shape != target.shape or source.ndim != 2 or source.shape[1] != 3:
-        raise ValueError(
-            f"rigid_fit: expected two tensors of one shape (V, 3), got {tuple(source.shape)} and "
-            f"{tuple(target.shape)}"
-        )
+        shapes = f"{tuple(source.shape)} and {tuple(target.shape)}"
+        raise ValueError(f"rigid_fit: expected two tensors of one shape (V, 3), got {shapes}")
     start, end = source.detach().cpu().double(), target.detach().cpu().double()
     start_mean, end_mean = start.mean(0), end.mean(0)
     u, _, vt = torch.linalg.svd((end - end_mean).T @ (start - start_mean))
@@ -161,3 +159,9 @@ def rigid_fit(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     flip[2] = torch.sign(torch.linalg.det(u @ vt))
     rotation = (u * flip) @ vt
     return rotation, end_mean - rotation @ start_mean
+
+
+def lay_onto(head: Tensor, target: Tensor) -> Tensor:
+    """A head turned and shifted so that its skin lies on that of another: `(5023, 3)` float64."""
+    turn, shift = rigid_fit(head[SKIN], target[SKIN])
+    return head.detach().cpu().double() @ turn.T + shift

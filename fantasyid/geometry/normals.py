@@ -22,7 +22,7 @@ def vertex_normals(vertices: Tensor, triangles: Tensor) -> Tensor:
     sums = torch.zeros_like(vertices).index_add(
         0, triangles.flatten(), area_normals.repeat_interleave(3, dim=0)
     )
-    # Scaled before they are normalised: the areas of a head in metres are tiny numbers.
+    # Scaled before they are normalized: the areas of a head in meters are tiny numbers.
     sums = sums / sums.abs().amax().clamp(min=torch.finfo(sums.dtype).tiny)
     length = torch.linalg.vector_norm(sums, dim=1, keepdim=True)
     upright = torch.tensor([0.0, 0.0, 1.0], dtype=sums.dtype, device=sums.device)

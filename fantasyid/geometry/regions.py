@@ -14,16 +14,7 @@ from torch import Tensor
 
 from .head_frame import LEFT_EYE, RIGHT_EYE, SKIN, HeadFrame
 
-# What a slider at 1 moves the vertex that it moves most, in millimetres.
-SLIDERS_MM: Mapping[str, float] = {
-    "face_width": 6.0,
-    "jaw_sharpness": 6.0,
-    "chin_depth": 6.0,
-    "cheek_depth": 5.0,
-    "nose_depth": 6.0,
-    "brow_depth": 4.0,
-}
-# The socket: constant up to the inner distance from the eye's centre, free beyond the outer one.
+# The socket: constant up to the inner distance from the eye's center, free beyond the outer one.
 SOCKET_INNER, SOCKET_OUTER = 0.27, 0.65
 SURFACE_PATCH = 0.12
 TINY = 1e-12
@@ -37,11 +28,11 @@ def slider_movement(name: str, frame: HeadFrame, vertices: Tensor) -> Tensor:
     Args:
         name: One of `SLIDERS_MM`.
         frame: The head's frame.
-        vertices: `(5023, 3)` metres in model space.
+        vertices: `(5023, 3)` meters in model space.
 
     Returns:
-        `(5023, 3)` float64 movement in metres in the head's frame (left, up, forward); its longest
-        row is `SLIDERS_MM[name]` millimetres.
+        `(5023, 3)` float64 movement in meters in the head's frame (left, up, forward); its longest
+        row is `SLIDERS_MM[name]` millimeters.
 
     Raises:
         ValueError: The name is unknown.
@@ -49,7 +40,7 @@ def slider_movement(name: str, frame: HeadFrame, vertices: Tensor) -> Tensor:
     if name not in SLIDERS_MM:
         raise ValueError(f"there is no slider {name!r}, expected one of {', '.join(SLIDERS_MM)}")
     points = frame.points_in_head(vertices)  # (5023, 3)
-    field = _FIELDS[name](frame, points[SKIN])
+    field = _SLIDERS[name][1](frame, points[SKIN])
     movement = _with_sockets(field, points)
     longest = torch.linalg.vector_norm(movement, dim=1).amax().clamp(min=TINY)
     return movement * (SLIDERS_MM[name] / 1000.0 / longest)
@@ -60,10 +51,10 @@ def _with_sockets(field: Field, points: Tensor) -> Tensor:
     free = field(points)
     movement = free.clone()
     for eye in (LEFT_EYE, RIGHT_EYE):
-        centre = points[eye].mean(0)
-        distance = torch.linalg.vector_norm(points - centre, dim=1)
+        center = points[eye].mean(0)
+        distance = torch.linalg.vector_norm(points - center, dim=1)
         held = 1 - smooth_step(distance, SOCKET_INNER, SOCKET_OUTER)[:, None]  # (V, 1)
-        movement += held * (field(centre[None]) - free)
+        movement += held * (field(center[None]) - free)
     for eye in (LEFT_EYE, RIGHT_EYE):
         movement[eye] = field(points[eye].mean(0)[None])
     return movement
@@ -75,15 +66,15 @@ def smooth_step(value: Tensor, start: float, end: float) -> Tensor:
     return t * t * t * (t * (6 * t - 15) + 10)
 
 
-def _bump(points: Tensor, centre: Tensor, size: tuple[float, float, float]) -> Tensor:
-    """A soft ellipsoid, 1 at its centre: `(V,)`."""
-    return torch.exp(-(((points - centre) / points.new_tensor(size)) ** 2).sum(1) / 2)
+def _bump(points: Tensor, center: Tensor, size: tuple[float, float, float]) -> Tensor:
+    """A soft ellipsoid, 1 at its center: `(V,)`."""
+    return torch.exp(-(((points - center) / points.new_tensor(size)) ** 2).sum(1) / 2)
 
 
-def _pair(points: Tensor, centre: Tensor, size: tuple[float, float, float]) -> Tensor:
+def _pair(points: Tensor, center: Tensor, size: tuple[float, float, float]) -> Tensor:
     """The same bump on both sides of the face: `(V,)`."""
-    mirrored = centre * centre.new_tensor([-1.0, 1.0, 1.0])
-    return _bump(points, centre, size) + _bump(points, mirrored, size)
+    mirrored = center * center.new_tensor([-1.0, 1.0, 1.0])
+    return _bump(points, center, size) + _bump(points, mirrored, size)
 
 
 def _surface(skin: Tensor, across: float, height: float) -> Tensor:
@@ -97,32 +88,7 @@ def _surface(skin: Tensor, across: float, height: float) -> Tensor:
 
 def _forward(weight: Callable[[Tensor], Tensor]) -> Field:
     """Movement along the head's forward axis by a weight."""
-
-    def field(points: Tensor) -> Tensor:
-        none = torch.zeros(len(points), dtype=points.dtype)
-        return torch.stack([none, none, weight(points)], dim=1)
-
-    return field
-
-
-def _nose(frame: HeadFrame, _skin: Tensor) -> Field:
-    centre = frame.nose_tip * frame.nose_tip.new_tensor([0.0, 0.85, 1.0])
-    return _forward(lambda p: _bump(p, centre, (0.21, 0.27, 0.40)))
-
-
-def _brow(_frame: HeadFrame, skin: Tensor) -> Field:
-    centre = _surface(skin, 0.40, 0.36)
-    return _forward(lambda p: _pair(p, centre, (0.34, 0.20, 0.45)))
-
-
-def _cheek(frame: HeadFrame, skin: Tensor) -> Field:
-    centre = _surface(skin, 0.72, float(frame.nose_tip[1]) * 0.95)
-    return _forward(lambda p: _pair(p, centre, (0.27, 0.32, 0.45)))
-
-
-def _chin(frame: HeadFrame, _skin: Tensor) -> Field:
-    centre = frame.chin * frame.chin.new_tensor([0.0, 1.0, 1.0])
-    return _forward(lambda p: _bump(p, centre, (0.36, 0.33, 0.50)))
+    return lambda points: weight(points)[:, None] * points.new_tensor([0.0, 0.0, 1.0])
 
 
 def _sideways(skin: Tensor, height: Callable[[Tensor], Tensor], back: tuple[float, float]) -> Field:
@@ -137,12 +103,31 @@ def _sideways(skin: Tensor, height: Callable[[Tensor], Tensor], back: tuple[floa
     half_width = float(face[:, 0].abs().amax()) if len(face) else 1.0
 
     def field(points: Tensor) -> Tensor:
-        none = torch.zeros(len(points), dtype=points.dtype)
         outward = torch.tanh(1.5 * points[:, 0] / half_width)
         weight = height(points[:, 1]) * smooth_step(points[:, 2], *back)
-        return torch.stack([outward * weight, none, none], dim=1)
+        return (outward * weight)[:, None] * points.new_tensor([1.0, 0.0, 0.0])
 
     return field
+
+
+def _nose(frame: HeadFrame, _skin: Tensor) -> Field:
+    center = frame.nose_tip * frame.nose_tip.new_tensor([0.0, 0.85, 1.0])
+    return _forward(lambda p: _bump(p, center, (0.21, 0.27, 0.40)))
+
+
+def _brow(_frame: HeadFrame, skin: Tensor) -> Field:
+    center = _surface(skin, 0.40, 0.36)
+    return _forward(lambda p: _pair(p, center, (0.34, 0.20, 0.45)))
+
+
+def _cheek(frame: HeadFrame, skin: Tensor) -> Field:
+    center = _surface(skin, 0.72, float(frame.nose_tip[1]) * 0.95)
+    return _forward(lambda p: _pair(p, center, (0.27, 0.32, 0.45)))
+
+
+def _chin(frame: HeadFrame, _skin: Tensor) -> Field:
+    center = frame.chin * frame.chin.new_tensor([0.0, 1.0, 1.0])
+    return _forward(lambda p: _bump(p, center, (0.36, 0.33, 0.50)))
 
 
 def _width(frame: HeadFrame, skin: Tensor) -> Field:
@@ -155,20 +140,17 @@ def _width(frame: HeadFrame, skin: Tensor) -> Field:
 
 
 def _jaw(frame: HeadFrame, skin: Tensor) -> Field:
-    low = float(frame.chin[1])
-    middle = 0.74 * low
-
-    def height(y: Tensor) -> Tensor:
-        return -torch.exp(-(((y - middle) / 0.42) ** 2) / 2)
-
-    return _sideways(skin, height, (-1.9, -0.5))
+    middle = 0.74 * float(frame.chin[1])
+    return _sideways(skin, lambda y: -torch.exp(-(((y - middle) / 0.42) ** 2) / 2), (-1.9, -0.5))
 
 
-_FIELDS: Mapping[str, Callable[[HeadFrame, Tensor], Field]] = {
-    "face_width": _width,
-    "jaw_sharpness": _jaw,
-    "chin_depth": _chin,
-    "cheek_depth": _cheek,
-    "nose_depth": _nose,
-    "brow_depth": _brow,
+# Name -> what a slider at 1 moves the vertex that it moves most, in millimeters; and its field.
+_SLIDERS: Mapping[str, tuple[float, Callable[[HeadFrame, Tensor], Field]]] = {
+    "face_width": (6.0, _width),
+    "jaw_sharpness": (6.0, _jaw),
+    "chin_depth": (6.0, _chin),
+    "cheek_depth": (5.0, _cheek),
+    "nose_depth": (6.0, _nose),
+    "brow_depth": (4.0, _brow),
 }
+SLIDERS_MM: Mapping[str, float] = {name: most for name, (most, _) in _SLIDERS.items()}

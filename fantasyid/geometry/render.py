@@ -32,10 +32,10 @@ AMBIENT, KEY_STRENGTH, SKY_STRENGTH, RIM_STRENGTH = 0.36, 0.68, 0.14, 0.16
 def rasterize(
     vertices_px: Tensor, triangles: Tensor, height: int, width: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Find the nearest triangle at the centre of every pixel.
+    """Find the nearest triangle at the center of every pixel.
 
     Args:
-        vertices_px: `(V, 3)`: x to the right and y down in pixels, the first pixel's centre being
+        vertices_px: `(V, 3)`: x to the right and y down in pixels, the first pixel's center being
             (0.5, 0.5); larger z is farther away.
         triangles: `(T, 3)`, visible from both sides.
         height: Rows.
@@ -63,7 +63,7 @@ def rasterize(
     pixel = torch.nonzero(nearest >= 0).squeeze(1)
     seen = nearest[pixel]
     barycentrics = points.new_zeros(height * width, 3)
-    barycentrics[pixel] = _barycentrics(corners[seen], _centres(pixel, width))
+    barycentrics[pixel] = _barycentrics(corners[seen], _centers(pixel, width))
     depth = points.new_full((height * width,), math.inf)
     depth[pixel] = (barycentrics[pixel] * corners[seen, :, 2]).sum(1)
     return (
@@ -97,7 +97,7 @@ def _nearest_triangles(corners: Tensor, height: int, width: int) -> Tensor:
         column = low[owner, 0] + within % extent[owner, 0]
         row = low[owner, 1] + within // extent[owner, 0]
         pixel = row * width + column
-        weights = _barycentrics(corners[owner], _centres(pixel, width))
+        weights = _barycentrics(corners[owner], _centers(pixel, width))
         inside = (weights >= 0).all(1)
         owner, pixel, weights = owner[inside], pixel[inside], weights[inside]
         depth = (weights * depths[owner]).sum(1)
@@ -114,7 +114,7 @@ def _chunks(count: Tensor) -> list[Tensor]:
     return list(busy.split(lengths.tolist())) if len(busy) else []
 
 
-def _centres(pixel: Tensor, width: int) -> Tensor:
+def _centers(pixel: Tensor, width: int) -> Tensor:
     return torch.stack([pixel % width, pixel // width], dim=1).double() + 0.5
 
 
@@ -148,16 +148,16 @@ def project(
             can be shown at one scale.
 
     Returns:
-        `(V, 3)` turned metres around the centre, and `(V, 3)` pixels with the depth in z, as
+        `(V, 3)` turned meters around the center, and `(V, 3)` pixels with the depth in z, as
         `rasterize` takes them. The camera is orthographic.
     """
     vertices = vertices_head_m.detach().float()
     framed = vertices if framing is None else framing.detach().to(vertices)
-    centre = (framed.amax(0) + framed.amin(0)) / 2
+    center = (framed.amax(0) + framed.amin(0)) / 2
     turn = rotation_matrix(torch.tensor([0.0, float(yaw_rad), 0.0])).to(vertices)
-    radius = torch.linalg.vector_norm((framed - centre)[:, [0, 2]], dim=1).amax()
-    reach = torch.maximum(radius, (framed - centre)[:, 1].abs().amax()).clamp(min=1e-9)
-    turned = (vertices - centre) @ turn.T  # (V, 3)
+    radius = torch.linalg.vector_norm((framed - center)[:, [0, 2]], dim=1).amax()
+    reach = torch.maximum(radius, (framed - center)[:, 1].abs().amax()).clamp(min=1e-9)
+    turned = (vertices - center) @ turn.T  # (V, 3)
     flip = turned.new_tensor([1.0, -1.0, -1.0])
     shift = turned.new_tensor([size / 2, size / 2, 0.0])
     return turned, turned * flip * (FILL * size / 2 / reach) + shift
@@ -180,7 +180,7 @@ def render_normals(
         triangles: `(T, 3)`.
         size: Edge of the picture in pixels.
         yaw_rad: Turns the head towards the picture's right before it is drawn.
-        colors: `(V, 3)` in [0, 1]; grey-blue without.
+        colors: `(V, 3)` in [0, 1]; gray-blue without.
         framing: See `project`.
         draw: What finds the triangle in each pixel; see `backends`.
 
@@ -205,7 +205,7 @@ def render_normals(
 
 
 def _shaded(normals: Tensor, skin: Tensor) -> Tensor:
-    """`(N, 3)` unit normals seen along -z, in skin colours: key light, sky, and a bright rim."""
+    """`(N, 3)` unit normals seen along -z, in skin colors: key light, sky, and a bright rim."""
     key, sky = (normalize(normals.new_tensor(light), dim=0) for light in (KEY_LIGHT, SKY_LIGHT))
     wrapped = ((normals @ key + 0.25) / 1.25).clamp(min=0)
     from_above = (normals @ sky).clamp(min=0)

@@ -1,4 +1,4 @@
-"""Spirals on a triangle mesh: the fixed neighbourhoods that spiral convolutions gather."""
+"""Spirals on a triangle mesh: the fixed neighborhoods that spiral convolutions gather."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SPIRAL_LENGTH = 9
 
 
 def spiral_table(num_vertices: int, triangles: Tensor, length: int = SPIRAL_LENGTH) -> Tensor:
-    """The spiral of every vertex: itself, then its neighbours ring by ring.
+    """The spiral of every vertex: itself, then its neighbors ring by ring.
 
     The order of a ring, and where it starts, are those of OpenMesh's clockwise vertex circulator
     after the faces have been added in the order given: the released weights were trained on it.
@@ -27,19 +27,19 @@ def spiral_table(num_vertices: int, triangles: Tensor, length: int = SPIRAL_LENG
         ValueError: A triangle is degenerate or out of range, or some vertex is connected to
             fewer than `length` vertices.
 
-    Source: SpiralNet++ (Gong et al. 2019), section 3; start and order are a docs/released-model.md.
+    Source: paper section 3.3; SpiralNet++ (Gong et al. 2019), section 3; start and order:
+    docs/released-model.md, section 1.
     """
-    rows = triangle_rows(num_vertices, triangles)
-    rings = [_ring(successors, start) for successors, start in _neighbour_order(num_vertices, rows)]
+    rings = _rings(num_vertices, _triangle_rows(num_vertices, triangles))
     return torch.tensor([_spiral(vertex, rings, length) for vertex in range(num_vertices)])
 
 
 def gather_spirals(features: Tensor, spirals: Tensor) -> Tensor:
-    """Each vertex's features followed by its neighbours': `(B, V, C)` to `(B, V, S * C)`."""
+    """Each vertex's features followed by its neighbors': `(B, V, C)` to `(B, V, S * C)`."""
     return rearrange(features[:, spirals], "b v s c -> b v (s c)")
 
 
-def triangle_rows(num_vertices: int, triangles: Tensor) -> list[list[int]]:
+def _triangle_rows(num_vertices: int, triangles: Tensor) -> list[list[int]]:
     """The triangles as lists, once they are known to be triangles of this mesh."""
     if triangles.ndim != 2 or triangles.shape[1] != 3:
         raise ValueError(f"triangles: expected the shape (T, 3), got {tuple(triangles.shape)}")
@@ -52,34 +52,28 @@ def triangle_rows(num_vertices: int, triangles: Tensor) -> list[list[int]]:
     return rows
 
 
-def _neighbour_order(
-    num_vertices: int, rows: list[list[int]]
-) -> list[tuple[dict[int, int], int | None]]:
-    """For each vertex: which neighbour follows which, and the neighbour to start from."""
+def _rings(num_vertices: int, rows: list[list[int]]) -> list[list[int]]:
+    """The neighbors of each vertex in order, each once.
+
+    A ring starts at the open end of a fan at the mesh's boundary, else at a neighbor in the last
+    triangle. On a non-manifold mesh the walk may not close.
+    """
     successors: list[dict[int, int]] = [{} for _ in range(num_vertices)]
     latest: list[int | None] = [None] * num_vertices
     for a, b, c in rows:
         for before, vertex, after in ((a, b, c), (b, c, a), (c, a, b)):
             successors[vertex][before] = after
             latest[vertex] = after
-    return [(succ, _start(succ, last)) for succ, last in zip(successors, latest, strict=True)]
-
-
-def _start(successors: dict[int, int], latest: int | None) -> int | None:
-    """The open end of a fan at the mesh's boundary, else a neighbour in the last triangle."""
-    followers = set(successors.values())
-    open_ends = [neighbour for neighbour in successors if neighbour not in followers]
-    return open_ends[0] if open_ends else latest
-
-
-def _ring(successors: dict[int, int], start: int | None) -> list[int]:
-    """Neighbours from `start` on, each once: on a non-manifold mesh the walk may not close."""
-    ring: dict[int, None] = {}
-    neighbour = start
-    while neighbour is not None and neighbour not in ring:
-        ring[neighbour] = None
-        neighbour = successors.get(neighbour)
-    return list(ring)
+    rings = []
+    for following, last in zip(successors, latest, strict=True):
+        followers = set(following.values())
+        neighbor = next((n for n in following if n not in followers), last)
+        ring: dict[int, None] = {}
+        while neighbor is not None and neighbor not in ring:
+            ring[neighbor] = None
+            neighbor = following.get(neighbor)
+        rings.append(list(ring))
+    return rings
 
 
 def _spiral(vertex: int, rings: list[list[int]], length: int) -> list[int]:
@@ -94,10 +88,10 @@ def _spiral(vertex: int, rings: list[list[int]], length: int) -> list[int]:
         seen = {*spiral, *last_ring}
         next_ring: list[int] = []
         for anchor in last_ring:
-            for neighbour in _from_the_inside(rings[anchor], last_ring):
-                if neighbour not in seen:
-                    seen.add(neighbour)
-                    next_ring.append(neighbour)
+            for neighbor in _from_the_inside(rings[anchor], last_ring):
+                if neighbor not in seen:
+                    seen.add(neighbor)
+                    next_ring.append(neighbor)
         spiral.extend(last_ring)
         last_ring = next_ring
     return spiral[:length]
@@ -105,7 +99,5 @@ def _spiral(vertex: int, rings: list[list[int]], length: int) -> list[int]:
 
 def _from_the_inside(ring: list[int], last_ring: list[int]) -> list[int]:
     """`ring` turned so that it begins after its first member that lies in `last_ring`."""
-    for position, neighbour in enumerate(ring):
-        if neighbour in last_ring:
-            return ring[position + 1 :] + ring[:position]
-    return ring
+    cut = next((at for at, neighbor in enumerate(ring) if neighbor in last_ring), len(ring))
+    return ring[cut + 1 :] + ring[:cut]

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..weights.safe_pickle import SparseColumns
 from .spiral import SPIRAL_LENGTH, spiral_table
 
 TAPS = 3
+
+
+class SparseColumns(Protocol):
+    """A sparse matrix stored column by column, as `weights.safe_pickle` and scipy have it."""
+
+    shape: tuple[int, int]
+    indices: np.ndarray
+    indptr: np.ndarray
+    data: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,44 +90,47 @@ def mesh_tables(transforms: Mapping[str, Any]) -> MeshTables:
         The tables of the two levels the released model uses; spirals are computed here.
 
     Raises:
-        ValueError: A key is missing, or sizes of neighbouring levels do not fit together.
+        ValueError: A key is missing, or sizes of neighboring levels do not fit together.
+
+    Source: docs/released-model.md, section 1.
     """
-    fine_triangles, middle_triangles = (
-        _triangles(_level(transforms, "face", n, np.ndarray), n) for n in (0, 1)
-    )
-    down = [_level(transforms, "down_transform", n, SparseColumns) for n in (0, 1)]
-    up = [_level(transforms, "up_transform", n, SparseColumns) for n in (0, 1)]
+    triangles = [_triangles(faces, n) for n, faces in enumerate(_levels(transforms, "face"))]
+    down, up = (_levels(transforms, key) for key in ("down_transform", "up_transform"))
     fine, middle, coarse = down[0].shape[1], down[0].shape[0], down[1].shape[0]
-    _expect_shape("down_transform[1]", down[1], (coarse, middle))
-    _expect_shape("up_transform[0]", up[0], (fine, middle))
-    _expect_shape("up_transform[1]", up[1], (middle, coarse))
+    for name, matrix, shape in (
+        ("down_transform[1]", down[1], (coarse, middle)),
+        ("up_transform[0]", up[0], (fine, middle)),
+        ("up_transform[1]", up[1], (middle, coarse)),
+    ):
+        if tuple(matrix.shape) != shape:
+            raise ValueError(
+                f"mesh transforms: {name} has the shape {matrix.shape}, expected {shape}"
+            )
     keep_middle, keep_coarse = (_selection(matrix, n) for n, matrix in enumerate(down))
     return MeshTables(
         coarse_index=keep_middle[keep_coarse],
         pools=(_pool(up[1], 1), _pool(up[0], 0)),
         spirals=(
-            spiral_table(middle, middle_triangles, SPIRAL_LENGTH),
-            spiral_table(fine, fine_triangles, SPIRAL_LENGTH),
+            spiral_table(middle, triangles[1], SPIRAL_LENGTH),
+            spiral_table(fine, triangles[0], SPIRAL_LENGTH),
         ),
-        triangles=fine_triangles,
+        triangles=triangles[0],
     )
 
 
-def _level(transforms: Mapping[str, Any], key: str, level: int, kind: type) -> Any:
+def _levels(transforms: Mapping[str, Any], key: str) -> list[Any]:
+    """The two finest levels of an entry: arrays of `face`, else sparse matrices."""
     if key not in transforms:
         raise ValueError(
             f"mesh transforms: no entry {key!r}; the file has {sorted(transforms)}. "
             f"Expected the transform.pkl that FantasyID publishes"
         )
     levels = transforms[key]
-    if not isinstance(levels, list) or len(levels) <= level or not isinstance(levels[level], kind):
-        raise ValueError(f"mesh transforms: {key}[{level}] is no {kind.__name__}")
-    return levels[level]
-
-
-def _expect_shape(name: str, matrix: SparseColumns, shape: tuple[int, int]) -> None:
-    if matrix.shape != shape:
-        raise ValueError(f"mesh transforms: {name} has the shape {matrix.shape}, expected {shape}")
+    mark, kind = ("dtype", "array") if key == "face" else ("indptr", "sparse matrix")
+    for level in (0, 1):
+        if not isinstance(levels, list) or not hasattr(dict(enumerate(levels)).get(level), mark):
+            raise ValueError(f"mesh transforms: {key}[{level}] is no {kind}")
+    return levels[:2]
 
 
 def _triangles(faces: np.ndarray, level: int) -> Tensor:
@@ -133,7 +144,7 @@ def _triangles(faces: np.ndarray, level: int) -> Tensor:
 
 def _by_row(matrix: SparseColumns) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows, columns and values of a sparse matrix, row by row, columns ascending."""
-    columns = matrix.columns()
+    columns = np.repeat(np.arange(matrix.shape[1]), np.diff(matrix.indptr))
     order = np.lexsort((columns, matrix.indices))
     return matrix.indices[order], columns[order], matrix.data[order]
 

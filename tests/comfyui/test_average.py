@@ -61,8 +61,7 @@ def test_the_sharpness_is_that_of_the_aligned_crop(host, ours, loaded, aligned, 
 
 def test_weighted_is_frontality_times_sharpness(host, ours, loaded, heads):
     ahead_of = ours("fantasyid.geometry.average").frontality
-    head_edits = ours("fantasyid.comfyui.head_edits")
-    single = head_edits._single_heads(heads)
+    single = ours("fantasyid.comfyui.head_average")._single_heads(heads)
     given = [single[0], turned(ours, single[1], 50), single[2]]
     expected = []
     for head in given:
@@ -94,7 +93,7 @@ def test_a_head_of_unknown_sharpness_leaves_frontality(host, loaded, heads, crop
 
 @pytest.mark.parametrize("method", ["mean", "median", "weighted", "by frontality"])
 def test_a_batch_counts_as_its_heads(host, ours, loaded, heads, method):
-    single = ours("fantasyid.comfyui.head_edits")._single_heads(heads)
+    single = ours("fantasyid.comfyui.head_average")._single_heads(heads)
     for more in ({}, {"deca": loaded["deca"]}):
         together, words = average(host, [heads], method, **more)
         apart, same_words = average(host, single, method, **more)

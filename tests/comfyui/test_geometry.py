@@ -9,7 +9,7 @@ import pytest
 import torch
 from host_client import bundled, changed, node_of
 
-from fantasyid.geometry.files import read_mesh, write_ply
+from fantasyid.geometry.files import mesh_bytes, read_mesh
 
 AT_REST = dict.fromkeys(
     ("face_width", "jaw_sharpness", "chin_depth", "cheek_depth", "nose_depth", "brow_depth"), 0.0
@@ -190,8 +190,15 @@ def test_without_the_head_model_vertices_are_averaged(host, head, neutral):
     torch.testing.assert_close(made.vertices, head.vertices, atol=1e-5, rtol=0)
     assert made.betas is None
     assert "vertices, in the pose of the first head" in report
-    with pytest.raises(ValueError, match="1 given for 2 heads"):
-        average(host, [head, neutral], "weighted", weights="1")
+    for weights, match in (
+        ("1", "1 given for 2 heads"),
+        ("1 two", "is no weight"),
+        ("1 -1", "0 or more"),
+        ("0 0", "not all of them 0"),
+        ("1 inf", "is no weight"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            average(host, [head, neutral], "weighted", weights=weights)
 
 
 @pytest.mark.parametrize("form", ["ply", "obj", "glb"])
@@ -215,7 +222,8 @@ def test_a_saved_head_loads_as_the_same_numbers(host, host_base, head, form):
 
 
 def test_points_without_triangles_save_edit_and_ask_for_the_adapter(host, host_base, head, adapter):
-    write_ply(host_base / "input" / "points.ply", head.vertices[0], None)
+    content = mesh_bytes("ply", head.vertices[0], None)
+    (host_base / "input" / "points.ply").write_bytes(content)
     (points,) = host.run("FantasyIDLoadVertices", file="points.ply")
     edited, views, report = edit(host, points, chin_depth=1.0)
     assert views.min() == views.max(), "a picture of what?"

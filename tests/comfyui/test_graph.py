@@ -100,11 +100,11 @@ def test_the_look_at_the_face_graph_runs(client):
 
 
 def test_the_native_sampling_graph_runs_with_a_head_from_a_file(client, host_base, tiny):
-    from fantasyid.geometry.files import write_ply
+    from fantasyid.geometry.files import mesh_bytes
     from fantasyid.weights.safe_pickle import read_pickle
 
     head = torch.from_numpy(read_pickle(tiny.flame)["v_template"]).float()
-    write_ply(host_base / "input" / "head.ply", head, None)
+    (host_base / "input" / "head.ply").write_bytes(mesh_bytes("ply", head, None))
     run = client.run(bundled("native_sampling"))
     assert run.ending == "execution_success", run.errors
 

@@ -10,14 +10,7 @@ from geometry.stand_in_head import posed, stand_in
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fantasyid.geometry.average import (
-    average,
-    average_vertices,
-    clearness,
-    frontality,
-    parse_weights,
-    shares,
-)
+from fantasyid.geometry.average import average, average_vertices, clearness, frontality, shares
 from fantasyid.geometry.edit import HeadEdit, edit_vertices
 from fantasyid.geometry.rotations import rotation_matrix
 
@@ -26,24 +19,10 @@ def test_averages_of_numbers():
     values = torch.tensor([[1.0, 5], [2, 5], [30, 5], [3, 1]])
     assert average(values, "mean").tolist() == [9.0, 4.0]
     assert average(values, "median").tolist() == [2.5, 5.0]
-    weights = parse_weights("1, 1 0;2", 4)
-    assert weights.tolist() == [0.25, 0.25, 0, 0.5]
+    weights = shares(torch.tensor([1, 1, 0, 2], dtype=torch.float64))
     assert average(values, "weighted", weights).tolist() == [2.25, 3.0]
     with pytest.raises(ValueError, match="expected one of"):
         average(values, "mode")
-
-
-def test_weights_are_read_or_named():
-    for text, match in (
-        ("1", "1 given for 2 heads"),
-        ("1 two", "not understood"),
-        ("1 -1", "0 or more"),
-        ("0 0", "not all of them 0"),
-        ("1 inf", "0 or more"),
-        ("1 nan", "0 or more"),
-    ):
-        with pytest.raises(ValueError, match=match):
-            parse_weights(text, 2)
 
 
 def test_one_head_in_several_poses_is_that_head_in_the_first_pose():

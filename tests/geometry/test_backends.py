@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import sys
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -56,15 +56,16 @@ def draw_in_camera_space(meshes, image_size, **options):
     return ids, depth, weights, torch.zeros_like(depth)
 
 
+def meshes_of(verts, faces):
+    return SimpleNamespace(verts=verts, faces=faces)
+
+
 @pytest.fixture
 def stand_in_pytorch3d(monkeypatch):
     """Modules under PyTorch3D's names that draw with the loop."""
     for name in MODULES:
-        monkeypatch.setitem(sys.modules, name, ModuleType(name))
-    structures = sys.modules["pytorch3d.structures"]
-    structures.Meshes = lambda verts, faces: SimpleNamespace(verts=verts, faces=faces)
-    drawing = sys.modules["pytorch3d.renderer.mesh.rasterize_meshes"]
-    drawing.rasterize_meshes = draw_in_camera_space
+        module = SimpleNamespace(Meshes=meshes_of, rasterize_meshes=draw_in_camera_space)
+        monkeypatch.setitem(sys.modules, name, module)
 
 
 @pytest.mark.usefixtures("stand_in_pytorch3d")

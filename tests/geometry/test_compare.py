@@ -31,8 +31,8 @@ def test_two_rows_and_a_column_for_what_the_network_reads():
     assert (before - after).abs().max() > 0.05
     clay = before - before.mean(-1, keepdim=True)
     heat = moved - moved.mean(-1, keepdim=True)
-    coloured = (heat - clay).abs().amax(-1) > 0.1
-    rows = coloured[:SIZE].any(1).nonzero()
+    colored = (heat - clay).abs().amax(-1) > 0.1
+    rows = colored[:SIZE].any(1).nonzero()
     assert rows.min() > 0.3 * SIZE
     assert rows.max() < 0.65 * SIZE
     red = (dots[..., 0] - dots[..., 2]) > 0.3
@@ -42,7 +42,7 @@ def test_two_rows_and_a_column_for_what_the_network_reads():
     assert torch.equal(without, picture[:, :, : 3 * SIZE])
 
 
-def test_an_edit_backwards_is_blue_and_no_edit_has_no_colour():
+def test_an_edit_backwards_is_blue_and_no_edit_has_no_color():
     vertices, triangles = stand_in()
     index = torch.arange(0, 3931, 40)
     back = edit_vertices(vertices, HeadEdit({"nose_depth": -1.0}))

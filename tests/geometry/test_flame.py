@@ -104,8 +104,8 @@ def test_turning_the_root_turns_the_head_about_its_joint(flame, coefficients):
     betas, expression, pose = coefficients
     upright = torch.cat([torch.zeros(2, 3), pose[:, 3:]], dim=1)
     root = torch.einsum("v,bvc->bc", flame.J_regressor[0], flame.shape(betas, expression))
-    centred = flame(betas, expression, upright) - root[:, None]
-    expected = torch.einsum("brc,bvc->bvr", rotation_matrix(pose[:, :3]), centred)
+    centered = flame(betas, expression, upright) - root[:, None]
+    expected = torch.einsum("brc,bvc->bvr", rotation_matrix(pose[:, :3]), centered)
     got = flame(betas, expression, pose) - root[:, None]
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
 
@@ -136,7 +136,7 @@ def test_it_can_be_made_on_meta_and_filled_later():
     config = FlameConfig.from_shapes({k: tuple(v.shape) for k, v in state.items()})
     flame = Flame(config, device="meta", dtype=torch.float32)
     flame.load_state_dict(state, assign=True)
-    assert not any(p.requires_grad for p in flame.parameters())
+    assert not list(flame.parameters()), "FLAME is a table, nothing in it is learned"
     assert flame.to(torch.float16).triangles.dtype == torch.int64
 
 

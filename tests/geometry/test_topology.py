@@ -177,9 +177,9 @@ def test_contradictory_transforms_are_named():
         mesh_tables({k: v for k, v in source.items() if k != "face"})
     with pytest.raises(ValueError, match=r"down_transform\[1\] has the shape"):
         mesh_tables(broken("down_transform", 1, source["down_transform"][0]))
-    with pytest.raises(ValueError, match=r"up_transform\[0\] is no SparseColumns"):
+    with pytest.raises(ValueError, match=r"up_transform\[0\] is no sparse matrix"):
         mesh_tables(broken("up_transform", 0, np.eye(3)))
-    with pytest.raises(ValueError, match=r"face\[1\] is no ndarray"):
+    with pytest.raises(ValueError, match=r"face\[1\] is no array"):
         mesh_tables({**source, "face": source["face"][:1]})
     with pytest.raises(ValueError, match=r"face\[0\] has the shape \(2, 2\)"):
         mesh_tables(broken("face", 0, np.zeros((2, 2), np.uint32)))

@@ -107,7 +107,7 @@ def test_deca(seeded, golden, relative_error, fidelity, dtype):
     encoder = DecaEncoder(DecaConfig.from_shapes(shapes(state)))
     assert len(encoder.state_dict()) == 322
     encoder.load_state_dict(state)
-    encoder, images = encoder.to(dtype).float(), images.to(dtype).float()
+    encoder, images = encoder.to(dtype).float().eval(), images.to(dtype).float()
     with torch.no_grad():
         layers = encoder.encoder.stages(images)
         got = {
