@@ -30,8 +30,10 @@ def preprocess(photo: Tensor) -> Tensor:
     Raises:
         ValueError: The shape is not that of a photo.
 
-    Source: docs/released-model.md, section 8: the whole photo is stretched, whatever its
-    proportions, although DECA was trained on squares around a face.
+    Released behaviour: the whole photo is stretched, whatever its proportions, although DECA was
+    trained on squares around a face.
+
+    Source: docs/released-model.md, section 8.
     """
     if photo.ndim != 4 or photo.shape[-1] != 3 or 0 in photo.shape:
         raise ValueError(f"preprocess: expected the shape (B, H, W, 3), got {tuple(photo.shape)}")
