@@ -1,14 +1,15 @@
-"""The values that travel between the stages: crop, geometry, face tokens, identity.
+"""The values that travel between the stages: crops, geometry, face tokens, identity.
 
-Each one is frozen, and each one can be *empty*: a photo without a face, with the policy
-"continue without identity", gives an empty crop, and every later stage hands the emptiness and
-its reason on, so that the last node can say why no identity was applied.
+Each one is frozen, and each one can be *empty*: a photo without a face, with the policy "continue
+without identity", gives empty crops, and every later stage hands the emptiness and its reason on,
+so that the last node can say why no identity was applied.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,17 +44,19 @@ class Provenance:
 
     @staticmethod
     def of_all(what: str, given: Sequence[Provenance]) -> Provenance:
-        """Where something comes from that was made of several: all that is known of each.
-
-        Args:
-            what: The several, for the error.
-            given: Where each comes from.
+        """All that is known of several, each thing once.
 
         Raises:
-            ValueError: They were made with different encoders or adapters.
+            ValueError: `what` (the several) were made with different encoders or adapters.
         """
-        encoders = _different(p.encoder_hash for p in given)
-        adapters = _different(p.adapter_hash for p in given)
+
+        def each(words: Iterable[str]) -> list[str]:
+            return list(dict.fromkeys(word for word in words if word))
+
+        encoders, adapters = (
+            each(p.encoder_hash for p in given),
+            each(p.adapter_hash for p in given),
+        )
         for part, hashes in (("face encoder", encoders), ("adapter", adapters)):
             if len(hashes) > 1:
                 raise ValueError(
@@ -61,17 +64,12 @@ class Provenance:
                     f"{' and '.join(h[:16] for h in hashes)}: make them anew with one {part}"
                 )
         return Provenance(
-            detector=", ".join(_different(p.detector for p in given)),
+            detector=", ".join(each(p.detector for p in given)),
             encoder_hash="".join(encoders),
             adapter_hash="".join(adapters),
-            source_hashes=tuple(_different(h for p in given for h in p.source_hashes)),
-            note="\n".join(_different(p.note for p in given)),
+            source_hashes=tuple(each(h for p in given for h in p.source_hashes)),
+            note="\n".join(each(p.note for p in given)),
         )
-
-
-def _different(words: Iterable[str]) -> list[str]:
-    """The words that are some, each once."""
-    return list(dict.fromkeys(word for word in words if word))
 
 
 def make_thumbnail(image: Tensor) -> Tensor:
@@ -207,3 +205,25 @@ class Identity:
     def tokens(self) -> Tensor:
         """`(1, 36 + 79, C)` or more, face tokens first (docs/released-model.md, section 3)."""
         return torch.cat([self.face_tokens, self.vertex_tokens], dim=1)
+
+
+def identity_mismatch(
+    provenance: Provenance, adapter: Any = None, face_encoder: Any = None
+) -> str | None:
+    """Why tokens do not belong to an adapter or a face encoder, with both hashes.
+
+    Returns:
+        A sentence, or None where they belong together or one of the hashes is not known.
+    """
+    for words, made_with, weights in (
+        ("adapter", provenance.adapter_hash, adapter),
+        ("face encoder", provenance.encoder_hash, face_encoder),
+    ):
+        if weights is not None and made_with and weights.fingerprint not in ("", made_with):
+            return (
+                f"the identity was made with the {words} {made_with[:16]}, the {words} "
+                f"{weights.source} is {weights.fingerprint[:16]}: tokens of one say nothing to "
+                f"the other. Load the {words} that it was made with, or make the identity anew "
+                "with this one"
+            )
+    return None

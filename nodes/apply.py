@@ -13,7 +13,7 @@ from ..fantasyid.injection.steering import (
     PRESETS,
     LayerWeights,
     Steering,
-    why_not_layers,
+    validate_layers,
 )
 from . import types
 
@@ -213,7 +213,7 @@ class FantasyIDLayerWeights(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, layers: str) -> bool | str:
-        return why_not_layers(layers) or True
+        return validate_layers(layers) or True
 
     @classmethod
     def execute(
@@ -293,7 +293,7 @@ class FantasyIDFaceLatent(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, width: int, height: int, length: int) -> bool | str:
-        return latents.why_impossible_size(width, height, length) or True
+        return latents.validate_size(width, height, length) or True
 
     @classmethod
     def execute(

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from identities import assert_same, make_identity
 
+from fantasyid.combine import blend_heads, blend_identities, blend_tokens
 from fantasyid.identity import FaceGeometry, Identity, Provenance, make_thumbnail
-from fantasyid.identity_blend import blend_heads, blend_identities, blend_tokens
 
 A, B = make_identity(), make_identity(step=11)
 inside = st.floats(0.01, 0.99)

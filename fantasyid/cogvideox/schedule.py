@@ -1,7 +1,7 @@
 """The noise schedule and the two update rules of CogVideoX, as pure functions.
 
-Source: docs/released-model.md, section 7. `alpha` is the cumulative product "alpha-bar": a sample
-is `sqrt(alpha) * x0 + sqrt(1 - alpha) * noise`. The host counts in
+Source: paper section 3.1; docs/released-model.md, section 7. `alpha` is the cumulative product
+"alpha-bar": a sample is `sqrt(alpha) * x0 + sqrt(1 - alpha) * noise`. The host counts in
 `sigma = sqrt((1 - alpha) / alpha)`.
 """
 
@@ -38,7 +38,7 @@ def trailing_timesteps(steps: int) -> list[int]:
 def previous_timesteps(steps: int) -> list[int]:
     """Where each step of a run from pure noise lands; a negative number stands for no noise.
 
-    Released behaviour: a step goes `1000 // steps` down, which is not the next timestep of the
+    Released behavior: a step goes `1000 // steps` down, which is not the next timestep of the
     run where `steps` does not divide 1000.
     """
     stride = TRAINING_STEPS // steps
@@ -48,6 +48,31 @@ def previous_timesteps(steps: int) -> list[int]:
 def alpha_from_sigma(sigma: float) -> float:
     """alpha-bar of a host sigma."""
     return 1.0 / (1.0 + sigma * sigma)
+
+
+def run_alphas(sigmas: Tensor, table: Tensor) -> tuple[list[float], list[float]]:
+    """alpha-bar at which each step of a run begins, and to which it goes.
+
+    A whole released run steps `1000 // steps` down, which is not its next sigma where `steps` does
+    not divide 1000. That a run is a whole released one is told by its values: of what a schedule
+    node knows, only the values reach the sampler, for the host moves sigmas between devices, and
+    its nodes split and join them. Any other run goes from sigma to sigma.
+
+    Args:
+        sigmas: `(steps + 1,)` of the run.
+        table: `(1000,)` the host's sigma of each timestep, like `sigmas`.
+
+    Returns:
+        `steps + 1` numbers, the last where the run ends, and `steps` numbers.
+    """
+    # The schedule ends in alpha = 0; the host writes that as its highest sigma.
+    highest, steps = float(table[-1]) * (1 - 1e-6), len(sigmas) - 1
+    alphas = [0.0 if sigma >= highest else alpha_from_sigma(sigma) for sigma in sigmas.tolist()]
+    targets = alphas[1:]
+    if 1 <= steps <= TRAINING_STEPS and torch.equal(sigmas[:-1], table[trailing_timesteps(steps)]):
+        landings = previous_timesteps(steps)
+        targets = [alpha_from_sigma(float(table[t])) if t >= 0 else 1.0 for t in landings]
+    return alphas, targets
 
 
 def _half_log_snr(alpha: float) -> float:

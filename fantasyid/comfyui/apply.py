@@ -10,7 +10,7 @@ import comfy.patcher_extension
 import torch
 from torch import Tensor, nn
 
-from ..identity import Identity
+from ..identity import Identity, identity_mismatch
 from ..injection.applied import AppliedIdentity, NothingApplied, check_fit, nothing_applied
 from ..injection.steering import CONDITIONAL, OWN, Curve, Steering
 from .cogvideox import (
@@ -19,7 +19,6 @@ from .cogvideox import (
     has_released_positions,
     require_cogvideox_i2v,
 )
-from .identities import identity_mismatch
 from .injection import IDENTITY_KEY, IdentityInjection, injection_of
 from .record import Recorder
 from .weights import Adapter, load_to_device
@@ -93,7 +92,7 @@ def apply_identity(
             f"the identity's tokens are {identity.tokens.shape[-1]} wide, the adapter "
             f"{adapter.source} takes {config.context_dim}: make the identity with this adapter"
         )
-    mismatch = identity_mismatch(identity, adapter)
+    mismatch = identity_mismatch(identity.provenance, adapter)
     if mismatch is not None:
         raise ValueError(mismatch)
     applied = AppliedIdentity(

@@ -22,7 +22,7 @@ from .cogvideox import own_transformer, require_cogvideox_i2v
 from .defects import long_prompt, mean_encoding, model_defects
 from .identity_dials import RELEASED_DIM, adapter_of, identities_on
 from .injection import injection_of
-from .latents import why_impossible_size
+from .latents import validate_size
 from .model_patches import patches_on
 from .weights import Adapter
 
@@ -60,7 +60,7 @@ def examine(
     Raises:
         ValueError: The size is impossible.
     """
-    problem = why_impossible_size(width, height, length)
+    problem = validate_size(width, height, length)
     if problem:
         raise ValueError(problem)
     size = memory.VideoSize(width, height, length)

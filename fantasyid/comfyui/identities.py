@@ -9,8 +9,8 @@ import folder_paths
 import torch
 from torch import Tensor
 
-from ..identity import THUMBNAIL_SIZE, FaceGeometry, FaceTokens, Identity
-from ..identity_blend import blend_identities
+from ..combine import blend_identities
+from ..identity import THUMBNAIL_SIZE, FaceGeometry, FaceTokens, Identity, identity_mismatch
 from ..weights.fingerprint import shown
 from ..weights.identity_file import read_identity, write_identity
 from .files import IDENTITY, find
@@ -63,37 +63,13 @@ def load_identity(name: str, adapter: Adapter | None, encoder: FaceEncoder | Non
     """
     path = find(IDENTITY, name)
     identity = read_identity(path)
-    why_not = identity_mismatch(identity, adapter, encoder)
-    if why_not:
-        raise ValueError(f"{path}: {why_not}")
+    mismatch = identity_mismatch(identity.provenance, adapter, encoder)
+    if mismatch:
+        raise ValueError(f"{path}: {mismatch}")
     if adapter is not None and identity.geometry is not None:
         geometry = replace(identity.geometry, triangles=adapter.tables.triangles)
         identity = replace(identity, geometry=geometry)
     return identity
-
-
-def identity_mismatch(
-    identity: Identity, adapter: Adapter | None, encoder: FaceEncoder | None = None
-) -> str | None:
-    """Why an identity does not belong to an adapter or a face encoder, with both hashes.
-
-    Returns:
-        A sentence, or None where they belong together or one of the hashes is not known.
-    """
-    origin = identity.provenance
-    for words, made_with, weights in (
-        ("adapter", origin.adapter_hash, adapter),
-        ("face encoder", origin.encoder_hash, encoder),
-    ):
-        if weights is None or not made_with or weights.fingerprint in ("", made_with):
-            continue
-        return (
-            f"the identity was made with the {words} {shown(made_with)}, the {words} "
-            f"{weights.source} is {shown(weights.fingerprint)}: tokens of one say nothing to the "
-            f"other. Load the {words} that it was made with, or make the identity anew with this "
-            "one"
-        )
-    return None
 
 
 def blend(
@@ -117,9 +93,9 @@ def blend(
     words = f"{1 - looks:.0%} of A's looks, {1 - shape:.0%} of A's shape; the rest is B's."
     if adapter is None or blended is a or blended is b:
         return blended, words
-    why_not = identity_mismatch(blended, adapter)
-    if why_not:
-        raise ValueError(why_not)
+    mismatch = identity_mismatch(blended.provenance, adapter)
+    if mismatch:
+        raise ValueError(mismatch)
     if blended.geometry is None:
         return blended, f"{words} Vertex tokens were blended, because one of them has no head."
     return fuse(adapter, face_tokens_of(blended), blended.geometry), f"{words} Fused anew."

@@ -20,7 +20,7 @@ LATENT_CHANNELS = 16
 SIDE_STEP, SIDE_MAX, LENGTH_MAX = 16, 2048, 1017
 
 
-def why_impossible_size(width: int, height: int, length: int) -> str | None:
+def validate_size(width: int, height: int, length: int) -> str | None:
     """Why the model cannot make a video of a size, in a sentence; None when it can."""
     for name, side in (("width", width), ("height", height)):
         if side % SIDE_STEP or not SIDE_STEP <= side <= SIDE_MAX:
@@ -72,7 +72,7 @@ def face_latent(
     Raises:
         ValueError: An impossible size, a VAE of another family, or an unusable start image.
     """
-    problem = why_impossible_size(width, height, length)
+    problem = validate_size(width, height, length)
     if problem:
         raise ValueError(problem)
     if getattr(vae, "latent_channels", None) != LATENT_CHANNELS or vae.latent_dim != 3:

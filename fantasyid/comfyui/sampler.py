@@ -24,10 +24,9 @@ from ..cogvideox.schedule import (
     TRAINING_STEPS,
     DpmHistory,
     add_noise,
-    alpha_from_sigma,
     ddim_step,
     dpm_step,
-    previous_timesteps,
+    run_alphas,
     trailing_timesteps,
 )
 from .cogvideox import check_learned_size, require_cogvideox_i2v
@@ -92,9 +91,9 @@ class ReleasedSampler(comfy.samplers.Sampler):
             denoise_mask: 1 where the video is made anew, 0 where `latent_image` stays.
         """
         check_latent(model_wrap.model_patcher, tuple(noise.shape))
-        alphas = self._alphas(model_wrap, sigmas)
-        targets = self._targets(model_wrap, sigmas, alphas)
-        generator = _generator(extra_args.get("seed"))
+        table = model_wrap.inner_model.model_sampling.sigmas.to(sigmas)
+        alphas, targets = run_alphas(sigmas, table)
+        generator = torch.Generator("cpu").manual_seed(((extra_args.get("seed") or 0) + 1) % 2**64)
         clean = torch.zeros_like(noise) if latent_image is None else latent_image
         sample = add_noise(clean, noise, alphas[0])
         sigma_batch = sigmas[:, None] * noise.new_ones(1, noise.shape[0])
@@ -122,7 +121,11 @@ class ReleasedSampler(comfy.samplers.Sampler):
             if callback is not None:
                 callback(i, denoised, sample, steps)
             show(i, denoised)
-            sample = self._step(sample, denoised, generator, alphas[i], targets[i], history)
+            if self.rule == "ddim":
+                sample = ddim_step(sample, denoised, alphas[i], targets[i])
+            else:
+                fresh = self._noise(sample, generator)
+                sample = dpm_step(sample, denoised, fresh, alphas[i], targets[i], history)
             history = DpmHistory(denoised, alphas[i])
             if denoise_mask is not None:
                 known = add_noise(clean, noise, alphas[i + 1])
@@ -131,48 +134,10 @@ class ReleasedSampler(comfy.samplers.Sampler):
             self.reached = SamplerState(last, sample, history, generator.get_state())
         return sample
 
-    def _step(
-        self,
-        sample: Tensor,
-        denoised: Tensor,
-        generator: torch.Generator,
-        alpha: float,
-        alpha_next: float,
-        history: DpmHistory | None,
-    ) -> Tensor:
-        if self.rule == "ddim":
-            return ddim_step(sample, denoised, alpha, alpha_next)
-        noise = self._noise(sample, generator)
-        return dpm_step(sample, denoised, noise, alpha, alpha_next, history)
-
     @staticmethod
     def _noise(like: Tensor, generator: torch.Generator) -> Tensor:
-        """Drawn on the CPU: the same on every device for one seed."""
+        """Fresh noise of a step, drawn on the CPU: the same on every device for one seed."""
         return torch.randn(like.shape, generator=generator).to(like)
-
-    @staticmethod
-    def _alphas(model_wrap: Any, sigmas: Tensor) -> list[float]:
-        highest = float(model_wrap.inner_model.model_sampling.sigma_max)
-        # The schedule ends in alpha = 0; the host writes that as its highest sigma.
-        return [0.0 if s >= highest * (1 - 1e-6) else alpha_from_sigma(s) for s in sigmas.tolist()]
-
-    @staticmethod
-    def _targets(model_wrap: Any, sigmas: Tensor, alphas: list[float]) -> list[float]:
-        """Where each step goes: in a whole released run by its own rule, else to the next sigma."""
-        steps = len(alphas) - 1
-        table = model_wrap.inner_model.model_sampling.sigmas.to(sigmas)
-        if not 1 <= steps <= TRAINING_STEPS:
-            return alphas[1:]
-        if not torch.equal(sigmas[:-1], table[trailing_timesteps(steps)]):
-            return alphas[1:]
-        return [
-            alpha_from_sigma(float(table[t])) if t >= 0 else 1.0 for t in previous_timesteps(steps)
-        ]
-
-
-def _generator(seed: int | None) -> torch.Generator:
-    """Of the fresh noise of each step."""
-    return torch.Generator("cpu").manual_seed(((seed or 0) + 1) % 2**64)
 
 
 def check_latent(model: Any, shape: tuple[int, ...]) -> None:

@@ -96,7 +96,7 @@ def parse_layers(text: str) -> list[tuple[int, int, float]]:
     return found
 
 
-def why_not_layers(text: str) -> str | None:
+def validate_layers(text: str) -> str | None:
     """Why a text is no list of layers, in a sentence; None when it is one."""
     try:
         parse_layers(text)

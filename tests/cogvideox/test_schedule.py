@@ -18,6 +18,7 @@ from fantasyid.cogvideox.schedule import (
     dpm_step,
     dynamic_cfg_scale,
     previous_timesteps,
+    run_alphas,
     trailing_timesteps,
 )
 
@@ -85,3 +86,20 @@ def test_dynamic_guidance_grows_from_one_to_one_plus_scale():
 @pytest.mark.parametrize("steps", [50, 30, 10, 7])
 def test_steps_land_where_the_recorded_ones_do(golden, steps):
     assert previous_timesteps(steps) == golden("g_scheduler")[f"prev_timesteps_{steps}"].tolist()
+
+
+def test_only_a_whole_released_run_lands_where_the_released_one_does(golden):
+    table = golden("g_scheduler")["host_sigmas"].float()
+
+    def run(steps: int, first: int = 0) -> torch.Tensor:
+        return torch.cat([table[trailing_timesteps(steps)[first:]], torch.zeros(1)])
+
+    alphas, targets = run_alphas(run(10), table)
+    assert alphas[0] == 0.0
+    assert targets == alphas[1:]  # 10 divides 1000
+    alphas, targets = run_alphas(run(7), table)
+    assert [a != b for a, b in zip(alphas[1:], targets, strict=True)].count(True) == 6
+    alphas, targets = run_alphas(run(7, first=2), table)
+    assert targets == alphas[1:]
+    alphas, targets = run_alphas(run(7)[:4], table)
+    assert targets == alphas[1:]

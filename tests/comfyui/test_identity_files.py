@@ -89,8 +89,8 @@ def test_another_adapter_is_refused_with_both_hashes(host, ours, identity, saved
         load(host, saved, adapter=other_adapter)
     assert str(saved) in str(error.value)
     found = load(host, saved)
-    mismatch = ours("fantasyid.comfyui.identities").identity_mismatch
-    assert all(h in mismatch(found, other_adapter) for h in hashes)
+    mismatch = ours("fantasyid.identity").identity_mismatch
+    assert all(h in mismatch(found.provenance, other_adapter) for h in hashes)
     with pytest.raises(ValueError, match="the identity was made with the adapter"):
         host.run(
             "FantasyIDBlendIdentities",
@@ -103,9 +103,9 @@ def test_another_adapter_is_refused_with_both_hashes(host, ours, identity, saved
 
 
 def test_the_right_adapter_is_not_refused(ours, identity, loaded):
-    mismatch = ours("fantasyid.comfyui.identities").identity_mismatch
-    assert mismatch(identity, loaded["adapter"], loaded["encoder"]) is None
-    unknown = replace(identity, provenance=ours("fantasyid.identity").Provenance())
+    mismatch = ours("fantasyid.identity").identity_mismatch
+    assert mismatch(identity.provenance, loaded["adapter"], loaded["encoder"]) is None
+    unknown = ours("fantasyid.identity").Provenance()
     assert mismatch(unknown, loaded["adapter"], loaded["encoder"]) is None
 
 

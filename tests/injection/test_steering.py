@@ -14,7 +14,7 @@ from fantasyid.injection.steering import (
     Steering,
     mask_tokens,
     parse_layers,
-    why_not_layers,
+    validate_layers,
 )
 
 
@@ -62,7 +62,7 @@ def test_presets_go_from_likeness_to_motion(count):
     ],
 )
 def test_texts_that_are_no_layers(text, words):
-    assert words in (why_not_layers(text) or "")
+    assert words in (validate_layers(text) or "")
     with pytest.raises(ValueError, match="layers:"):
         parse_layers(text)
 
@@ -76,7 +76,7 @@ def test_a_layer_that_the_adapter_does_not_have():
 
 @given(st.text(max_size=30))
 def test_any_text_is_read_or_refused(text):
-    assert (why_not_layers(text) is None) == isinstance(_layers(text), list)
+    assert (validate_layers(text) is None) == isinstance(_layers(text), list)
 
 
 def _layers(text):
