@@ -19,8 +19,8 @@ from typing import Any
 from tqdm import tqdm
 
 from ...face.sources import DETECTORS
+from ..client import Host
 from ..metrics import recognize as recognise
-from .client import Host
 from .hashes import model_files, remembered_sha256, sha256_of_code, sha256_of_file, sha256_of_value
 from .html import make_report
 from .journal import Journal, held, write_text

@@ -7,6 +7,7 @@ in the host's queue, in its history, and among its files, and only made anew whe
 from __future__ import annotations
 
 import io
+import itertools
 import time
 import uuid
 from collections import deque
@@ -17,8 +18,8 @@ from typing import Any
 from PIL import Image
 
 from ...views.photos import read_photo
+from ..client import Ending, Host, HostError, HostFile, Result
 from ..metrics.clips import frames_of_file
-from .client import Host, HostError, HostFile, Result, pauses, saved_file
 from .hashes import sha256_of_file
 from .journal import Journal, write_text, write_whole
 from .measuring import Meter
@@ -32,6 +33,8 @@ LOOK_AHEAD = 2
 # A prompt that was sent shortly before a kill may arrive a little later than this command.
 _LOOKS_BEFORE_LOST = 4
 _MOST_SENDINGS = 3
+# Between two looks at a prompt; the first are quick, for small models.
+_PAUSES_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 # So many videos in a row that fail for other reasons than their photo: something else is wrong.
 _MOST_FAILURES = 3
 
@@ -132,7 +135,8 @@ class Runner:
                 if self._take_left_behind(job):
                     return
             elif result.failure:
-                final = result.failed_node == "FantasyIDAlignFace" and NO_FACE in result.failure
+                node = result.error.get("node_type")
+                final = node == "FantasyIDAlignFace" and NO_FACE in result.failure
                 self._journal.add("job", job.id, state=FAILED, reason=result.failure, final=final)
                 return
             elif self._take(job, result):
@@ -145,20 +149,21 @@ class Runner:
     def _wait(self, prompt_id: str) -> Result | None:
         """The end of a prompt, or None where the host knows nothing of it."""
         lost = 0
-        for pause in pauses():
+        for look in itertools.count():
             result = self._host.result(prompt_id)
-            if isinstance(result, Result):
+            if result.ending not in (Ending.UNKNOWN, Ending.WAITING):
                 return result
-            lost = lost + 1 if result == "unknown" else 0
+            lost = lost + 1 if result.ending is Ending.UNKNOWN else 0
             if lost >= _LOOKS_BEFORE_LOST:
                 return None
+            pause = _PAUSES_S[min(look, len(_PAUSES_S) - 1)]
             time.sleep(max(pause, 1.0) if lost else pause)
-        raise AssertionError("the pauses have no end")
+        raise AssertionError("the count has no end")
 
     def _take(self, job: Job, result: Result) -> bool:
         """Copy what a prompt saved; False where the host has it no more."""
         files = {
-            name: saved_file(result, node)
+            name: next(iter(result.files(node)), None)
             for class_type, name in SAVERS.items()
             for node in nodes_of(job.graph, class_type)
         }

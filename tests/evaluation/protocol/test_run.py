@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from fantasyid.evaluation.client import Host
 from fantasyid.evaluation.protocol import command
 from fantasyid.evaluation.protocol import run as running
-from fantasyid.evaluation.protocol.client import Host
 from fantasyid.evaluation.protocol.journal import Journal
 
 ROOT = Path(__file__).resolve().parents[3]
