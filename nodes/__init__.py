@@ -3,7 +3,7 @@
 from comfy_api.latest import ComfyExtension, io
 
 from ..fantasyid.comfyui.files import register_folders
-from .apply import FantasyIDApply, FantasyIDFaceLatent, FantasyIDLayerWeights
+from .apply import FantasyIDApply, FantasyIDLayerWeights
 from .best_of import FantasyIDBestOf
 from .convert import FantasyIDConvert
 from .doctor import FantasyIDDoctor
@@ -23,6 +23,7 @@ from .identity import (
     FantasyIDLoadIdentity,
     FantasyIDSaveIdentity,
 )
+from .latents import FantasyIDFaceLatent
 from .loaders import (
     FantasyIDAdapterLoader,
     FantasyIDDecaLoader,

@@ -5,7 +5,6 @@ Source: paper section 3.4; docs/released-model.md, section 1.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -14,6 +13,8 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.functional import mish
+
+from ..shapes import ShapeReader
 
 NUM_GROUPS = 8
 
@@ -31,31 +32,19 @@ class ReducerConfig:
     kernels: tuple[int, ...]
 
     @classmethod
-    def from_shapes(cls, shapes: Mapping[str, Sequence[int]]) -> ReducerConfig:
+    def from_shapes(cls, read: ShapeReader) -> ReducerConfig:
         """Read the sizes from the shapes of `{n}.conv_in.weight`.
-
-        Args:
-            shapes: Shape by name, relative to the reducer.
 
         Raises:
             ValueError: A block is missing or does not continue the one before.
         """
-        widths: list[int] = []
-        kernels: list[int] = []
-        while (name := f"{len(kernels)}.conv_in.weight") in shapes:
-            shape = tuple(shapes[name])
-            if len(shape) != 3 or (widths and shape[1] != widths[-1]) or shape[0] % NUM_GROUPS:
-                raise ValueError(
-                    f"reducer.{name}: expected (C_out, C_in, kernel) with C_in = "
-                    f"{widths[-1] if widths else 'any'} and C_out a multiple of {NUM_GROUPS}, "
-                    f"got {shape}"
-                )
-            if not widths:
-                widths.append(shape[1])
-            widths.append(shape[0])
-            kernels.append(shape[2])
-        if not kernels:
-            raise ValueError("reducer.0.conv_in.weight is missing: this is no vertex reducer")
+        widths = [read.axes("0.conv_in.weight", None, None, None)[1]]
+        kernels = []
+        for block in range(read.count("{}.conv_in.weight")):
+            width, _, kernel = read.axes(f"{block}.conv_in.weight", None, widths[-1], None)
+            read.multiple(f"{read.prefix}{block}.conv_in", width, NUM_GROUPS)
+            widths.append(width)
+            kernels.append(kernel)
         return cls(tuple(widths), tuple(kernels))
 
 

@@ -7,7 +7,6 @@ section 1, for their order: the paper has the spirals before the fusion, the rel
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from types import ModuleType
@@ -21,6 +20,7 @@ from torch.nn.functional import elu, gelu
 from ..attention import attend
 from ..geometry.spiral import gather_spirals
 from ..geometry.topology import MeshTables, pool_vertices
+from ..shapes import ShapeReader, Shapes
 from .reducer import ReducerConfig, VertexReducer
 
 HEAD_DIM = 32
@@ -52,76 +52,35 @@ class FusionConfig:
     reducer: ReducerConfig
 
     @classmethod
-    def from_shapes(cls, shapes: Mapping[str, Sequence[int]]) -> FusionConfig:
+    def from_shapes(cls, shapes: Shapes) -> FusionConfig:
         """Read every size from the shapes of a state dict with this module's names.
 
         Raises:
             ValueError: A tensor is missing, or its shape contradicts another one's.
         """
-        _, num_queries, dim = _shape(shapes, "vertex_queries", 3)
-        three_inner, qkv_dim = _shape(shapes, "blocks.0.to_qkv.weight", 2)
-        mlp_dim, _ = _shape(shapes, "blocks.0.fc1.weight", 2)
-        _, gathered = _shape(shapes, "upsample.0.weight", 2)
-        face_widths = _face_widths(shapes)
-        inside = "reducer."
-        reducer = ReducerConfig.from_shapes(
-            {name[len(inside) :]: s for name, s in shapes.items() if name.startswith(inside)}
-        )
-        if three_inner % (3 * HEAD_DIM) or gathered % dim:
-            raise ValueError(
-                f"fusion: to_qkv has {three_inner} rows (expected a multiple of {3 * HEAD_DIM}), "
-                f"upsample.0 has {gathered} columns (expected a multiple of {dim})"
-            )
-        ends = {
-            "blocks.0.to_qkv.weight": qkv_dim,
-            "the last face projection": face_widths[-1],
-            "reducer.0.conv_in.weight": reducer.widths[0],
-        }
-        for name, width in ends.items():
+        read = ShapeReader(shapes, "fusion")
+        _, num_queries, dim = read.axes("vertex_queries", 1, None, None)
+        rows = read.size("blocks.0.to_qkv.weight", None, dim)
+        face_widths = [read.axes("face_projection.0.fc1.weight", None, None)[1]]
+        for i in range(read.count("face_projection.{}.fc1.weight")):
+            width = face_widths[-1]
+            read.axes(f"face_projection.{i}.fc1.weight", width, width)
+            face_widths.append(read.size(f"face_projection.{i}.fc2.weight", None, width))
+        reducer = ReducerConfig.from_shapes(read.below("reducer."))
+        for name, width in (("face_projection", face_widths[-1]), ("reducer", reducer.widths[0])):
             if width != dim:
-                raise ValueError(
-                    f"fusion: {name} has width {width}, but vertex_queries has width {dim}"
-                )
+                raise read.error(f"{name} has width {width}, but vertex_queries has width {dim}")
+        gathered = read.size("upsample.0.weight", dim, None)
         return cls(
             dim=dim,
-            num_heads=three_inner // (3 * HEAD_DIM),
-            mlp_dim=mlp_dim,
-            num_layers=_count(shapes, "blocks.{}.to_qkv.weight"),
+            num_heads=read.multiple("blocks.0.to_qkv", rows, 3 * HEAD_DIM),
+            mlp_dim=read.size("blocks.0.fc1.weight", None, dim),
+            num_layers=read.count("blocks.{}.to_qkv.weight"),
             num_queries=num_queries,
-            spiral_length=gathered // dim,
-            face_widths=face_widths,
+            spiral_length=read.multiple("upsample.0", gathered, dim),
+            face_widths=tuple(face_widths),
             reducer=reducer,
         )
-
-
-def _shape(shapes: Mapping[str, Sequence[int]], name: str, ndim: int) -> tuple[int, ...]:
-    if name not in shapes:
-        raise ValueError(f"fusion: {name} is missing: this is no FantasyID vertex network")
-    shape = tuple(shapes[name])
-    if len(shape) != ndim:
-        raise ValueError(f"fusion: {name} has the shape {shape}, expected {ndim} axes")
-    return shape
-
-
-def _count(shapes: Mapping[str, Sequence[int]], pattern: str) -> int:
-    count = 0
-    while pattern.format(count) in shapes:
-        count += 1
-    return count
-
-
-def _face_widths(shapes: Mapping[str, Sequence[int]]) -> tuple[int, ...]:
-    widths = [_shape(shapes, "face_projection.0.fc1.weight", 2)[1]]
-    for layer in range(_count(shapes, "face_projection.{}.fc1.weight")):
-        inner, in_width = _shape(shapes, f"face_projection.{layer}.fc1.weight", 2)
-        out_width, _ = _shape(shapes, f"face_projection.{layer}.fc2.weight", 2)
-        if in_width != widths[-1] or inner != in_width:
-            raise ValueError(
-                f"fusion: face_projection.{layer}.fc1.weight has the shape {(inner, in_width)}, "
-                f"expected {(widths[-1], widths[-1])}"
-            )
-        widths.append(out_width)
-    return tuple(widths)
 
 
 def depth_embedding(depth_m: Tensor, dim: int) -> Tensor:
@@ -288,17 +247,15 @@ class VertexFusion(nn.Module):
         return middle, fine, last(gather_spirals(fine, tables.spirals[1]))
 
     def _check(self, face_tokens: Tensor, vertices: Tensor, tables: MeshTables) -> None:
-        expected = {
-            "face_tokens": (face_tokens, (face_tokens.shape[0], "any", self.config.face_widths[0])),
-            "vertices": (vertices, (face_tokens.shape[0], tables.num_vertices, 3)),
-            "coarse_index": (tables.coarse_index, (self.config.num_queries,)),
-        }
-        for name, (tensor, sizes) in expected.items():
-            fits = tensor.ndim == len(sizes) and all(
-                want in ("any", got) for got, want in zip(tensor.shape, sizes, strict=True)
-            )
-            if not fits:
-                wanted = str(sizes).replace("'", "")
-                raise ValueError(
-                    f"VertexFusion: {name} has the shape {tuple(tensor.shape)}, expected {wanted}"
-                )
+        batch = face_tokens.shape[0]
+        read = ShapeReader(
+            {
+                "face_tokens": face_tokens.shape,
+                "vertices": vertices.shape,
+                "coarse_index": tables.coarse_index.shape,
+            },
+            "VertexFusion",
+        )
+        read.axes("face_tokens", batch, None, self.config.face_widths[0])
+        read.axes("vertices", batch, tables.num_vertices, 3)
+        read.axes("coarse_index", self.config.num_queries)

@@ -11,8 +11,7 @@ which runs once per identity, and `LayerInjector`, which runs at every step.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ..attention import attend
+from ..shapes import ShapeReader, Shapes
 
 HEAD_DIM = 128
 
@@ -45,25 +45,18 @@ class InjectionConfig:
         return self.context_dim // HEAD_DIM
 
     @staticmethod
-    def from_shapes(shapes: Mapping[str, Sequence[int]]) -> InjectionConfig:
+    def from_shapes(shapes: Shapes) -> InjectionConfig:
         """Read the sizes from the shapes of a state dict in this module's names.
 
         Raises:
             ValueError: A key is missing, the numbering has a gap, or the width is not a
                 multiple of 128.
         """
-        numbers = {int(m[1]) for k in shapes if (m := re.match(r"injectors\.(\d+)\.", k))}
-        if not numbers or numbers != set(range(len(numbers))):
-            raise ValueError(
-                "the layer_attention entries are not numbered 0, 1, 2, ... without a gap: "
-                f"found {sorted(numbers)[:8]}"
-            )
-        context_dim, dim = shapes["injectors.0.to_q.weight"]
-        if context_dim % HEAD_DIM:
-            raise ValueError(
-                f"layer_attention.0.to_q has {context_dim} rows, expected a multiple of {HEAD_DIM}"
-            )
-        return InjectionConfig(len(numbers), dim, context_dim)
+        read = ShapeReader(shapes, "layer_attention")
+        count = read.count("injectors.{}.to_q.weight")
+        context_dim, dim = read.axes("injectors.0.to_q.weight", None, None)
+        read.multiple("injectors.0.to_q", context_dim, HEAD_DIM)
+        return InjectionConfig(count, dim, context_dim)
 
 
 class KeysValues(nn.Module):

@@ -57,15 +57,17 @@ def test_a_contradictory_state_dict_is_refused_by_name():
         FusionConfig.from_shapes({k: v for k, v in shapes.items() if k != "vertex_queries"})
     with pytest.raises(ValueError, match=r"reducer\.0\.conv_in\.weight is missing"):
         FusionConfig.from_shapes({k: v for k, v in shapes.items() if not k.startswith("reducer")})
-    with pytest.raises(ValueError, match=r"reducer\.1\.conv_in\.weight: expected .* C_in = 40"):
+    with pytest.raises(
+        ValueError, match=r"reducer\.1\.conv_in\.weight has shape .* \(any, 40, any\)"
+    ):
         FusionConfig.from_shapes({**shapes, "reducer.1.conv_in.weight": (48, 24, 3)})
-    with pytest.raises(ValueError, match=r"reducer\.0\.conv_in\.weight has width 16"):
+    with pytest.raises(ValueError, match=r"reducer has width 16"):
         FusionConfig.from_shapes({**shapes, "reducer.0.conv_in.weight": (40, 16, 5)})
-    with pytest.raises(ValueError, match=r"face_projection\.1\.fc1\.weight has the shape"):
+    with pytest.raises(ValueError, match=r"face_projection\.1\.fc1\.weight has shape"):
         FusionConfig.from_shapes({**shapes, "face_projection.1.fc1.weight": (40, 41)})
     with pytest.raises(ValueError, match="multiple of 96"):
         FusionConfig.from_shapes({**shapes, "blocks.0.to_qkv.weight": (100, 32)})
-    with pytest.raises(ValueError, match="expected 3 axes"):
+    with pytest.raises(ValueError, match=r"vertex_queries has shape \(12, 32\)"):
         FusionConfig.from_shapes({**shapes, "vertex_queries": (12, 32)})
 
 
@@ -133,16 +135,14 @@ def test_it_runs_in_the_dtype_of_the_face_tokens(small_inputs):
 
 def test_wrong_shapes_are_named(small_fusion, small_inputs):
     face_tokens, vertices, tables = small_inputs
-    with pytest.raises(
-        ValueError, match=r"vertices has the shape \(2, 81, 3\), expected \(2, 82, 3\)"
-    ):
+    with pytest.raises(ValueError, match=r"vertices has shape \(2, 81, 3\), expected \(2, 82, 3\)"):
         small_fusion(face_tokens, vertices[:, 1:], tables)
-    with pytest.raises(ValueError, match=r"face_tokens has the shape \(2, 5, 63\)"):
+    with pytest.raises(ValueError, match=r"face_tokens has shape \(2, 5, 63\)"):
         small_fusion(face_tokens[..., 1:], vertices, tables)
-    with pytest.raises(ValueError, match=r"vertices has the shape \(1, 82, 3\)"):
+    with pytest.raises(ValueError, match=r"vertices has shape \(1, 82, 3\)"):
         small_fusion(face_tokens, vertices[:1], tables)
     fewer = MeshTables(tables.coarse_index[1:], tables.pools, tables.spirals, tables.triangles)
-    with pytest.raises(ValueError, match=r"coarse_index has the shape \(11,\), expected \(12,\)"):
+    with pytest.raises(ValueError, match=r"coarse_index has shape \(11,\), expected \(12\)"):
         small_fusion(face_tokens, vertices, fewer)
 
 
