@@ -31,7 +31,7 @@ class Provenance:
         encoder_hash: `fingerprint.weights_fingerprint` of the face encoder.
         adapter_hash: The same of the adapter.
         source_hashes: `fingerprint.photo_hash` of each photo.
-        note: Licence, consent, whose face it is: free words.
+        note: License, consent, whose face it is: free words.
         created_with: What wrote the file, for an identity from a file.
     """
 

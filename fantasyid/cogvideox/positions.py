@@ -1,7 +1,7 @@
 """Positions of CogVideoX 1.0 as the released pipeline computes them: rotary, or sine-cosine.
 
 Source: docs/released-model.md, section 5 (the rule of diffusers since 0.32). The grid of any
-size is resized and centre-cropped into the 30x45 grid of 480x720, the size of the training.
+size is resized and center-cropped into the 30x45 grid of 480x720, the size of the training.
 Where a learned table was made for another number of frames, the sine-cosine table replaces it.
 """
 

@@ -1,7 +1,7 @@
 """Latent to RGB: a linear map fitted to the user's own VAE, for pictures during sampling.
 
 The face crop is encoded anyway; its latent and its pixels, averaged over 8x8 blocks, are some
-thousand pairs of 16 numbers and a colour. Least squares on them gives the map, so no table of
+thousand pairs of 16 numbers and a color. Least squares on them gives the map, so no table of
 numbers for one particular VAE is needed.
 """
 
@@ -26,8 +26,8 @@ def fit_rgb_factors(latent: Tensor, image: Tensor) -> Tensor:
         `(C + 1, 3)`: a row per channel, and the offset last.
     """
     rows, columns = latent.shape[1:]
-    colours = adaptive_avg_pool2d(rearrange(image.double(), "h w c -> c h w"), (rows, columns))
-    targets = rearrange(colours, "c h w -> (h w) c")
+    colors = adaptive_avg_pool2d(rearrange(image.double(), "h w c -> c h w"), (rows, columns))
+    targets = rearrange(colors, "c h w -> (h w) c")
     features = pad(rearrange(latent.double(), "c h w -> (h w) c"), (0, 1), value=1.0)
     gram = features.T @ features
     damping = RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)

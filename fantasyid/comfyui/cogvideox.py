@@ -150,7 +150,7 @@ def needs_learned_positions(transformer: Any) -> bool:
 def add_learned_positions(patch_embed: Any, inputs: tuple[Tensor, ...], embeds: Tensor) -> Tensor:
     """Forward hook: the whole learned table, text rows included, in place of the host's addition.
 
-    Released behaviour: the text rows of the table are added too; for another number of frames
+    Released behavior: the text rows of the table are added too; for another number of frames
     than the table's, it is replaced by a sine-cosine table without text rows.
     """
     text, latents = inputs  # (B, L, C_text), (B, T, C, H, W)

@@ -63,29 +63,39 @@ def _one(number: int, many: int, applied: AppliedIdentity) -> Finding:
 
 def _weaknesses(applied: AppliedIdentity) -> list[str]:
     dials = applied.steering
+    strength = dials.strength
     mean = sum(abs(factor) for factor in applied.factors) / len(applied.factors)
     share = _share_of_steps(applied)
     covered = 1.0 if dials.mask is None else float(dials.mask.float().clamp(0, 1).mean())
-    alone = dials.branches == CONDITIONAL and dials.strength > 1.0
     half = "so that half of the identity hardly acts"
-    problems = {
-        f"strength {dials.strength:g} leaves little of it: start with 1": abs(dials.strength)
-        < WEAK_STRENGTH,
-        "strength is negative, which pushes away from the person": dials.strength < 0,
-        f"strength {dials.strength:g} freezes the face and drowns the prompt: start with 1": (
-            dials.strength > HARSH_STRENGTH
+    problems = [
+        (
+            abs(strength) < WEAK_STRENGTH,
+            f"strength {strength:g} leaves little of it: start with 1",
         ),
-        f"looks is {dials.looks:g}, {half}": abs(dials.looks) < WEAK_STRENGTH,
-        f"shape is {dials.shape:g}, {half}": abs(dials.shape) < WEAK_STRENGTH,
-        "the layer weights leave less than a quarter of it": mean
-        < WEAK_SHARE * abs(dials.strength),
-        f"start, end and curve leave {share:.0%} of the schedule": share < WEAK_SHARE,
-        "it begins after the first steps, which decide about the face": dials.start_percent
-        > WEAK_SHARE,
-        f"its mask covers {covered:.1%} of the picture": covered < SMALL_MASK,
-        "it acts in the conditional branch only, which cfg multiplies: lower strength": alone,
-    }
-    return [words for words, holds in problems.items() if holds]
+        (strength < 0, "strength is negative, which pushes away from the person"),
+        (
+            strength > HARSH_STRENGTH,
+            f"strength {strength:g} freezes the face and drowns the prompt: start with 1",
+        ),
+        (abs(dials.looks) < WEAK_STRENGTH, f"looks is {dials.looks:g}, {half}"),
+        (abs(dials.shape) < WEAK_STRENGTH, f"shape is {dials.shape:g}, {half}"),
+        (
+            mean < WEAK_SHARE * abs(strength),
+            "the layer weights leave less than a quarter of it",
+        ),
+        (share < WEAK_SHARE, f"start, end and curve leave {share:.0%} of the schedule"),
+        (
+            dials.start_percent > WEAK_SHARE,
+            "it begins after the first steps, which decide about the face",
+        ),
+        (covered < SMALL_MASK, f"its mask covers {covered:.1%} of the picture"),
+        (
+            dials.branches == CONDITIONAL and strength > 1.0,
+            "it acts in the conditional branch only, which cfg multiplies: lower strength",
+        ),
+    ]
+    return [words for holds, words in problems if holds]
 
 
 def _share_of_steps(applied: AppliedIdentity) -> float:

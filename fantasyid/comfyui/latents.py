@@ -59,7 +59,7 @@ def face_latent(
 ) -> tuple[list, list, dict[str, Tensor]]:
     """Conditioning with the face in latent frame 0, and an empty latent video.
 
-    Released behaviour: the square crop is stretched to the size of the video (Lanczos), its
+    Released behavior: the square crop is stretched to the size of the video (Lanczos), its
     proportions are not kept; frames after the first stay zero. The host scales the latent as the
     model was trained. The host's VAE gives the mean of the encoding, the released pipeline draws
     a sample from it. Where memory is short the host encodes in tiles by itself.

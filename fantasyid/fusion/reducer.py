@@ -103,7 +103,7 @@ class VertexReducer(nn.ModuleList):
         """Shorten and widen the descriptors.
 
         Args:
-            descriptors: `(B, 5023, C)` in vertex order: neighbours in the sequence are neighbours
+            descriptors: `(B, 5023, C)` in vertex order: neighbors in the sequence are neighbors
                 in the vertex numbering, not on the mesh.
 
         Returns:

@@ -154,7 +154,7 @@ class VertexFusion(nn.Module):
     The depth of 314 vertices becomes as many queries; a transformer mixes them with the face
     tokens; spiral convolutions carry the result to all 5023 vertices; the reducer makes tokens.
 
-    Released behavior: of the vertices only the depth of these 314 enters, uncentred and in
+    Released behavior: of the vertices only the depth of these 314 enters, uncentered and in
     metres, so head pose changes the tokens more than head shape does.
     """
 

@@ -1,4 +1,4 @@
-"""The picture of an injection report: blocks down, steps across, colour for how much was added."""
+"""The picture of an injection report: blocks down, steps across, color for how much was added."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _WIDTH, _HEIGHT = 420, 420  # of one branch's field
 _LEFT, _TOP, _BETWEEN, _BELOW, _BAR = 56, 44, 64, 48, 18
 _GROUND, _INK, _NOT_RUN = (24, 24, 26), (235, 235, 235), (70, 70, 74)
 # From nothing to the most: dark blue, blue, green, yellow; rising in lightness, so that it reads
-# in grey and for the colour-blind.
-_COLOURS = np.array(
+# in gray and for the color-blind.
+_COLORS = np.array(
     [(20, 18, 60), (38, 70, 140), (32, 140, 141), (120, 200, 90), (250, 230, 60)], np.float64
 )
 
@@ -34,7 +34,7 @@ def draw_report(report: InjectionReport) -> Tensor:
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(14)
     for number, (name, field) in enumerate(zip(BRANCHES, fields, strict=True)):
         left = _LEFT + number * (_WIDTH + _BETWEEN)
-        picture = Image.fromarray(_colours(field.T.numpy() / most))
+        picture = Image.fromarray(_colors(field.T.numpy() / most))
         canvas.paste(picture.resize((_WIDTH, _HEIGHT), Image.Resampling.NEAREST), (left, _TOP))
         draw.text((left, 14), f"{name}: residual / hidden states", fill=_INK, font=font)
         steps, blocks = field.shape
@@ -50,7 +50,7 @@ def draw_report(report: InjectionReport) -> Tensor:
 def _draw_scale(
     canvas: Image.Image, draw: ImageDraw.ImageDraw, font: Any, left: int, most: float
 ) -> None:
-    ramp = _colours(np.linspace(1.0, 0.0, _HEIGHT)[:, None])
+    ramp = _colors(np.linspace(1.0, 0.0, _HEIGHT)[:, None])
     canvas.paste(Image.fromarray(ramp).resize((_BAR, _HEIGHT)), (left, _TOP))
     for share in (0.0, 0.5, 1.0):
         y = _TOP + round((1.0 - share) * (_HEIGHT - 16))
@@ -60,11 +60,11 @@ def _draw_scale(
     draw.text((left + _BAR + 6, _TOP + _HEIGHT + 8), "not run", fill=_INK, font=font)
 
 
-def _colours(values: np.ndarray) -> np.ndarray:
+def _colors(values: np.ndarray) -> np.ndarray:
     """Shares `(H, W)` in [0, 1] or NaN to RGB `(H, W, 3)` uint8."""
-    position = np.nan_to_num(values).clip(0, 1) * (len(_COLOURS) - 1)
-    anchors = np.arange(len(_COLOURS))
-    channels = [np.interp(position, anchors, _COLOURS[:, c]) for c in range(3)]
+    position = np.nan_to_num(values).clip(0, 1) * (len(_COLORS) - 1)
+    anchors = np.arange(len(_COLORS))
+    channels = [np.interp(position, anchors, _COLORS[:, c]) for c in range(3)]
     picture = np.stack(channels, -1).round().astype(np.uint8)
     picture[np.isnan(values)] = _NOT_RUN
     return picture

@@ -117,26 +117,33 @@ def fail():
     raise Broken
 
 
-@pytest.mark.parametrize("block", [0, 2, BLOCKS - 1])
-def test_an_exception_in_a_block(host, native, on, conditioned, expected, bare, block, compatible):
-    with leaves_no_trace(native, on):
-        module = native.model.diffusion_model.blocks[block].q
-        with pytest.raises(Broken), before_call(module, fail, call=2):
-            sample(host, on, conditioned)
-    assert torch.equal(sample(host, native, conditioned), bare)
-    assert torch.equal(sample(host, on, conditioned), expected)
-    compatible("no trace: an exception", "nothing left", f"block {block}")
+EXCEPTIONS = {f"block {i}": (f"blocks.{i}.q", 2) for i in (0, 2, BLOCKS - 1)}
+INTERRUPTS = {f"block {i}": (f"blocks.{i}", 2) for i in (0, 1, BLOCKS - 1)}
+EXCEPTIONS["injector"], INTERRUPTS["injector"] = ("injectors.1.to_out", 1), ("injectors.2.to_q", 1)
+ENDS = [("an exception", place) for place in EXCEPTIONS]
+ENDS += [("an interrupt", place) for place in INTERRUPTS]
 
 
-def test_an_exception_in_an_injector(
-    host, loaded, native, on, conditioned, expected, bare, compatible
+@pytest.mark.parametrize(("end", "place"), ENDS)
+def test_an_end_inside_a_call(
+    host, loaded, native, on, conditioned, expected, bare, interrupt, end, place, compatible
 ):
-    injector = loaded["adapter"].injectors.model.in_order()[1].to_out
-    with leaves_no_trace(native, on), pytest.raises(Broken), before_call(injector, fail):
-        sample(host, on, conditioned)
-    assert torch.equal(sample(host, native, conditioned), bare)
+    """A failure, or the stop button, in a block or in an injector."""
+    from comfy.model_management import InterruptProcessingException
+
+    raised, action, places = {
+        "an exception": (Broken, fail, EXCEPTIONS),
+        "an interrupt": (InterruptProcessingException, interrupt, INTERRUPTS),
+    }[end]
+    name, call = places[place]
+    owner = loaded["adapter"].injectors if name.startswith("injectors") else native
+    owner = owner.model if place == "injector" else owner.model.diffusion_model
+    with leaves_no_trace(native, on):
+        with pytest.raises(raised), before_call(owner.get_submodule(name), action, call):
+            sample(host, on, conditioned)
+        assert torch.equal(sample(host, native, conditioned), bare)
     assert torch.equal(sample(host, on, conditioned), expected)
-    compatible("no trace: an exception", "nothing left", "injector")
+    compatible(f"no trace: {end}", "nothing left", place)
 
 
 def test_an_exception_in_the_hosts_sampling(
@@ -154,21 +161,6 @@ def test_an_exception_in_the_hosts_sampling(
     assert not injection.holds_tensors
     assert torch.equal(sample(host, on, conditioned), expected)
     compatible("no trace: an exception", "nothing left", "between steps")
-
-
-@pytest.mark.parametrize("block", [0, 1, BLOCKS - 1])
-def test_an_interrupt_inside_a_call(
-    host, native, on, conditioned, expected, bare, interrupt, block, compatible
-):
-    from comfy.model_management import InterruptProcessingException
-
-    with leaves_no_trace(native, on):
-        module = native.model.diffusion_model.blocks[block]
-        with pytest.raises(InterruptProcessingException), before_call(module, interrupt, call=2):
-            sample(host, on, conditioned)
-    assert torch.equal(sample(host, native, conditioned), bare)
-    assert torch.equal(sample(host, on, conditioned), expected)
-    compatible("no trace: an interrupt", "nothing left", f"block {block}")
 
 
 def test_an_interrupt_before_the_first_step(
@@ -205,20 +197,6 @@ def test_an_interrupt_between_steps(
     assert torch.equal(sample(host, native, conditioned), bare)
     assert torch.equal(sample(host, on, conditioned), expected)
     compatible("no trace: an interrupt", "nothing left", "between steps")
-
-
-def test_an_interrupt_in_an_injector(
-    host, loaded, native, on, conditioned, expected, bare, interrupt, compatible
-):
-    from comfy.model_management import InterruptProcessingException
-
-    layer = loaded["adapter"].injectors.model.in_order()[2].norm_hidden
-    with leaves_no_trace(native, on):
-        with pytest.raises(InterruptProcessingException), before_call(layer, interrupt):
-            sample(host, on, conditioned)
-        assert torch.equal(sample(host, native, conditioned), bare)
-    assert torch.equal(sample(host, on, conditioned), expected)
-    compatible("no trace: an interrupt", "nothing left", "injector")
 
 
 def test_an_interrupt_while_keys_and_values_are_made(
