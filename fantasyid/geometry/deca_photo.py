@@ -47,7 +47,9 @@ def preprocess(photo: Tensor) -> Tensor:
         )
         square = wide.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BILINEAR)
         resized.append(torch.from_numpy(np.array(square)))
-    return (torch.stack(resized).permute(0, 3, 1, 2).double() / 255).float().to(photo.device)
+    # In rows of one channel each: another layout takes other kernels, with other last bits.
+    pixels = torch.stack(resized).permute(0, 3, 1, 2).contiguous()
+    return (pixels.double() / 255).float().to(photo.device)
 
 
 def face_square(photo: Tensor, box: tuple[float, float, float, float]) -> Tensor:
