@@ -9,9 +9,9 @@ the same files plainly. Everything is removed at the end.
 
 from __future__ import annotations
 
-import argparse
-import hashlib
 import json
+import math
+import multiprocessing
 import os
 import re
 import shutil
@@ -22,7 +22,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from host import ROOT, arguments
+
 KEYS = ROOT / "tests" / "golden" / "released_transformer_keys.json"
 GB = 1e9
 SHARD_BYTES = 5 * GB
@@ -47,10 +48,7 @@ def key_sizes(blocks: int) -> dict[str, tuple[list[int], int]]:
     for name, shape in ((n, s) for group in groups for n, s in group.items()):
         block = BLOCK.match(name)
         if block is None or int(block[1]) < blocks:
-            size = 2
-            for axis in shape:
-                size *= axis
-            found[name] = shape, size
+            found[name] = shape, 2 * math.prod(shape)
     return found
 
 
@@ -74,43 +72,30 @@ def shards_of(sizes: dict[str, tuple[list[int], int]]) -> Iterator[list[str]]:
 
 
 def write_released_folder(folder: Path, sizes: dict[str, tuple[list[int], int]]) -> int:
-    """Random bf16 weights, well inside the range of every precision; returns the bytes."""
-    noise = bytearray(os.urandom(64 * 1024**2))
-    noise[1::2] = bytes(0x3C | (b & 0x80) for b in noise[1::2])  # exponents near 0.01
-    shards, weight_map, written = list(shards_of(sizes)), {}, 0
+    """Random bf16 weights, well inside the range of every precision; returns the bytes.
+
+    In a process of its own: a child inherits the highest memory of its parent.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    noise = (torch.randn(max(size for _, size in sizes.values()) // 2) * 0.01).bfloat16()
+    shards, weight_map = list(shards_of(sizes)), {}
     folder.mkdir(parents=True)
     for number, names in enumerate(shards, start=1):
         path = folder / f"diffusion_pytorch_model-{number:05d}-of-{len(shards):05d}.safetensors"
-        header, position = {}, 0
-        for name in names:
-            shape, size = sizes[name]
-            offsets = [position, position + size]
-            header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": offsets}
-            position += size
-            weight_map[name] = path.name
-        text = json.dumps(header).encode()
-        text += b" " * (-len(text) % 8)
-        with path.open("wb") as file:
-            file.write(len(text).to_bytes(8, "little") + text)
-            for name in names:
-                start = int(hashlib.md5(name.encode()).hexdigest()[:5], 16) & ~1
-                left = sizes[name][1]
-                while left:
-                    part = memoryview(noise)[start : start + left]
-                    file.write(part)
-                    left, start = left - len(part), 0
-            os.fsync(file.fileno())
-        written += path.stat().st_size
+        shapes = {name: sizes[name] for name in names}
+        made = {n: noise[: size // 2].view(shape).clone() for n, (shape, size) in shapes.items()}
+        save_file(made, path)
+        weight_map |= dict.fromkeys(names, path.name)
+    written = sum(path.stat().st_size for path in folder.iterdir())
     index = {"metadata": {"total_size": written}, "weight_map": weight_map}
     (folder / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
     return written
 
 
 def as_torch_file(folder: Path) -> None:
-    """The same weights as one `.bin` of torch, in the place of the shards.
-
-    In a process of its own: a child inherits the highest memory of its parent.
-    """
+    """The same weights as one `.bin` of torch, in the place of the shards; by its own process."""
     script = (
         "import sys, torch; from safetensors.torch import load_file\n"
         "weights = {n: t for path in sys.argv[2:] for n, t in load_file(path).items()}\n"
@@ -166,18 +151,15 @@ def convert(source: Path, target: Path, dtype: str) -> tuple[float, int, int]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, help="where the temporary files go")
-    parser.add_argument("--gb", type=float, default=4.2, help="size of the synthetic model")
-    parser.add_argument("--bin", action="store_true", help="as one torch file")
-    options = parser.parse_args()
-    if options.folder is not None:
-        options.folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=options.folder) as temporary:
+    options = arguments(__doc__, folder="", gb=4.2, bin=False)
+    if options.folder:
+        Path(options.folder).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=options.folder or None) as temporary:
         root = Path(temporary)
         blocks = blocks_for(options.gb * GB)
         source = root / "released"
-        size = write_released_folder(source, key_sizes(blocks))
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            size = pool.apply(write_released_folder, (source, key_sizes(blocks)))
         if options.bin:
             as_torch_file(source)
         files = [path.suffix for path in source.glob("diffusion_*") if path.suffix != ".json"]

@@ -12,10 +12,6 @@ detector.
 
 from __future__ import annotations
 
-import argparse
-import asyncio
-import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,59 +21,29 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+from host import arguments, load_extension, start_host
+
 BATCH = 16
 ROUNDS = 4
 VIEW_SIZE = 512
 # Photo to identity; a node of the host's stands for whatever comes behind.
 IDENTITY_GRAPH = {
     "photo": ("LoadImage", {"image": "first.png"}),
-    "adapter": (
-        "FantasyIDAdapterLoader",
-        {"adapter": "tiny-fantasyid", "mesh_transforms": "tiny_transform.pkl"},
-    ),
-    "encoder": (
-        "FantasyIDFaceEncoderLoader",
-        {"face_encoder": "tiny_EVA02_CLIP_L_336_psz14_s6B.pt"},
-    ),
-    "deca": (
-        "FantasyIDDecaLoader",
-        {"deca": "tiny_deca_model.tar", "flame": "tiny_generic_model.pkl"},
-    ),
-    "align": (
-        "FantasyIDAlignFace",
-        {
-            "image": ["photo", 0],
-            "detector": "cascade",
-            "choose": "nearest centre",
-            "index": 0,
-            "no_face": "stop",
-        },
-    ),
-    "vertices": (
-        "FantasyIDFaceVertices",
-        {"deca": ["deca", 0], "face": ["align", 0], "mode": "as released"},
-    ),
-    "tokens": (
-        "FantasyIDFaceTokens",
-        {"face_encoder": ["encoder", 0], "adapter": ["adapter", 0], "face": ["align", 0]},
-    ),
-    "fuse": (
-        "FantasyIDFuse",
-        {"adapter": ["adapter", 0], "face_tokens": ["tokens", 0], "geometry": ["vertices", 0]},
-    ),
-}
-
-
-def start_host(comfyui: Path, base: Path) -> None:
-    """Put the host's modules within reach, on the CPU, with its folders in `base`."""
-    sys.path[:0] = [str(comfyui), str(ROOT), str(ROOT / "tests" / "face")]
-    sys.argv = sys.argv[:1]
-    import comfy.cli_args
-
-    (base / "input").mkdir()
-    comfy.cli_args.args.cpu = True
-    comfy.cli_args.args.base_directory = str(base)
+    "adapter": ("FantasyIDAdapterLoader",
+                {"adapter": "tiny-fantasyid", "mesh_transforms": "tiny_transform.pkl"}),
+    "encoder": ("FantasyIDFaceEncoderLoader",
+                {"face_encoder": "tiny_EVA02_CLIP_L_336_psz14_s6B.pt"}),
+    "deca": ("FantasyIDDecaLoader",
+             {"deca": "tiny_deca_model.tar", "flame": "tiny_generic_model.pkl"}),
+    "align": ("FantasyIDAlignFace", {"image": ["photo", 0], "detector": "cascade",
+                                     "choose": "nearest centre", "index": 0, "no_face": "stop"}),
+    "vertices": ("FantasyIDFaceVertices",
+                 {"deca": ["deca", 0], "face": ["align", 0], "mode": "as released"}),
+    "tokens": ("FantasyIDFaceTokens",
+               {"face_encoder": ["encoder", 0], "adapter": ["adapter", 0], "face": ["align", 0]}),
+    "fuse": ("FantasyIDFuse", {"adapter": ["adapter", 0], "face_tokens": ["tokens", 0],
+                               "geometry": ["vertices", 0]}),
+}  # fmt: skip
 
 
 def seconds(work: Callable[[], Any], runs: int = 5) -> float:
@@ -124,11 +90,6 @@ def measure_clip(frames: int, folder: Path) -> None:
     print(f"  of which decoding and shrinking takes {decoding / whole:.0%}")
 
 
-def one_by_one(stage: Callable[[Any], Any], inputs: Any) -> list[Any]:
-    """A stage for each of a batch `(B, ...)`."""
-    return [stage(one[None]) for one in inputs]
-
-
 def measure_batches(models: Path) -> None:
     """A batch against one by one, stage by stage."""
     import torch
@@ -160,8 +121,9 @@ def measure_batches(models: Path) -> None:
     with torch.inference_mode():
         for name, inputs, stage in work:
             # In turns, so that other work on this machine slows both.
+            singles = [one[None] for one in inputs]
             rounds = [
-                (seconds(partial(stage, inputs), 1), seconds(partial(one_by_one, stage, inputs), 1))
+                (seconds(partial(stage, inputs), 1), seconds(partial(list, map(stage, singles)), 1))
                 for _ in range(ROUNDS)
             ]
             batch, alone = (min(times) for times in zip(*rounds, strict=True))
@@ -172,20 +134,9 @@ def measure_batches(models: Path) -> None:
 
 def open_executor() -> Callable[[dict[str, Any]], float]:
     """The host's executor with our nodes; the result runs a prompt and returns its seconds."""
+    loop = load_extension()
     import execution
-    import server
 
-    import nodes
-
-    loop = asyncio.new_event_loop()
-
-    async def load() -> None:
-        server.PromptServer(loop)
-        await nodes.init_extra_nodes(init_custom_nodes=False, init_api_nodes=False)
-        if not await nodes.load_custom_node(str(ROOT), module_parent="custom_nodes"):
-            raise RuntimeError("ComfyUI cannot load this extension: see its log above")
-
-    loop.run_until_complete(load())
     listener = SimpleNamespace(
         client_id="face", last_node_id=None, last_prompt_id=None, sockets_metadata={}
     )
@@ -260,21 +211,17 @@ def measure_rasterizer() -> None:
 
 def main() -> None:
     """Print the numbers."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    default = os.environ.get("COMFYUI_PATH", str(ROOT / ".host" / "ComfyUI"))
-    parser.add_argument("--comfyui", type=Path, default=Path(default))
-    parser.add_argument("--frames", type=int, default=150)
-    arguments = parser.parse_args()
+    given = arguments(__doc__, frames=150)
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder)
-        start_host(arguments.comfyui, base)
+        start_host(given.comfyui, base)
         import torch
 
         print(f"{torch.get_num_threads()} threads")
         measure_batches(base / "models")
         measure_cache(base)
         measure_rasterizer()
-        measure_clip(arguments.frames, base)
+        measure_clip(given.frames, base)
 
 
 if __name__ == "__main__":

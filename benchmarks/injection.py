@@ -13,16 +13,12 @@ for what is measured and for the whole model.
 
 from __future__ import annotations
 
-import argparse
-import os
-import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
+from host import arguments, start_host
 from injection_forms import (
     BARE,
     COLUMNS,
@@ -49,22 +45,8 @@ from injection_forms import (
 from meters import activation_peak, interleaved, milliseconds, ratio, reads, table
 from torch import Tensor, nn
 
-ROOT = Path(__file__).resolve().parents[1]
 CPU_TOKENS = ROWS * COLUMNS * 2
 Layer = Callable[[Tensor], Tensor]
-
-
-def start_host(comfyui: Path, cpu: bool) -> None:
-    """Put the host's modules within reach."""
-    sys.path[:0] = [str(comfyui), str(ROOT)]
-    sys.argv = sys.argv[:1]
-    import comfy.cli_args
-
-    comfy.cli_args.args.cpu = cpu
-    # On a CPU the host would take another attention than on a GPU: one that trades time for memory.
-    comfy.cli_args.args.use_pytorch_cross_attention = cpu
-    comfy.cli_args.args.base_directory = tempfile.mkdtemp()
-    import comfy_api.latest  # noqa: F401 - before its parts, which import each other
 
 
 def random_weights(module: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
@@ -288,22 +270,20 @@ def plain_float64(bench: Bench, hidden: Tensor) -> Tensor:
 
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description="Time and memory of the injection.")
-    default = os.environ.get("COMFYUI_PATH", str(ROOT / ".host" / "ComfyUI"))
-    parser.add_argument("--comfyui", type=Path, default=Path(default))
-    parser.add_argument("--cpu", action="store_true", help="also where there is a GPU")
-    parser.add_argument("--layers", type=int, help=f"GPU: what fits of {LAYERS}; CPU: 1")
-    parser.add_argument("--tokens", type=int, help=f"GPU: {FULL_TOKENS}; CPU: {CPU_TOKENS}")
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
-    parser.add_argument("--markdown", action="store_true", help="as in docs/performance.md")
-    given = parser.parse_args()
+    sizes = {"layers": 0, "tokens": 0, "rounds": 10, "dtype": "bfloat16"}
+    given = arguments(__doc__, cpu=False, markdown=False, **sizes)
     dtype = getattr(torch, given.dtype)
     cpu = given.cpu or not torch.cuda.is_available()
     layers = given.layers or (1 if cpu else layers_that_fit(torch.cuda.mem_get_info()[0], dtype))
     tokens = given.tokens or (CPU_TOKENS if cpu else FULL_TOKENS)
     frames = max(1, round(tokens / ROWS / COLUMNS))
-    start_host(given.comfyui, cpu)
+    start_host(given.comfyui, cpu=cpu)
+    import comfy.cli_args
+
+    # On a CPU the host would take another attention than on a GPU: one that trades time for memory.
+    comfy.cli_args.args.use_pytorch_cross_attention = cpu
+    import comfy_api.latest  # noqa: F401 - before its parts, which import each other
+
     if cpu:
         torch.set_num_threads(1)
     with torch.inference_mode():

@@ -9,26 +9,23 @@ lightest detector, each in a process of its own; the memory of both is compared.
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
-import os
-import sys
 import tempfile
 import threading
 import time
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parents[1]
+from host import arguments, start_host
+
 HEIGHT, WIDTH = 1080, 1920
 STRETCH_SECONDS = 4
 MB = 1e6
 
 
-@dataclass(frozen=True)
-class Measured:
-    """One clip: how many frames, how long it took, and the memory of the process."""
+class Measured(NamedTuple):
+    """One clip: how many frames and views, how long it took, memory before and most of it."""
 
     frames: int
     views: int
@@ -42,18 +39,9 @@ class Measured:
         return self.peak - self.before
 
 
-def start_host(comfyui: Path) -> None:
-    """Put the host's modules within reach, on the CPU."""
-    sys.path[:0] = [str(comfyui), str(ROOT), str(ROOT / "tests" / "face")]
-    sys.argv = sys.argv[:1]
-    import comfy.cli_args
-
-    comfy.cli_args.args.cpu = True
-    comfy.cli_args.args.base_directory = tempfile.mkdtemp()
-
-
-def write_clip(path: Path, seconds: float, fps: int) -> None:
-    """An MP4 in which one rendered stretch of a turning face is repeated."""
+def write_clip(comfyui: Path, path: Path, seconds: float, fps: int) -> None:
+    """An MP4 in which one rendered stretch of a turning face is repeated; in its own process."""
+    start_host(comfyui)
     import av
     import torch
     from skimage import data
@@ -122,35 +110,21 @@ def describe(name: str, measured: Measured) -> str:
 
 def main() -> None:
     """Print the numbers."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    default = os.environ.get("COMFYUI_PATH", str(ROOT / ".host" / "ComfyUI"))
-    parser.add_argument("--comfyui", type=Path, default=Path(default))
-    parser.add_argument("--seconds", type=float, default=300.0)
-    parser.add_argument("--short", type=float, default=20.0)
-    parser.add_argument("--fps", type=int, default=25)
-    arguments = parser.parse_args()
+    given = arguments(__doc__, seconds=300.0, short=20.0, fps=25)
     spawn = multiprocessing.get_context("spawn")
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
-        for name, seconds in (("short", arguments.short), ("long", arguments.seconds)):
-            for task, given in (
-                (make_clip, (arguments.comfyui, path, seconds, arguments.fps)),
-                (collect, (arguments.comfyui, path)),
-            ):
-                with spawn.Pool(1) as pool:
-                    found[name] = pool.apply(task, given)
+        for name, seconds in (("short", given.short), ("long", given.seconds)):
+            with spawn.Pool(1) as pool:
+                pool.apply(write_clip, (given.comfyui, path, seconds, given.fps))
+            with spawn.Pool(1) as pool:
+                found[name] = pool.apply(collect, (given.comfyui, path))
             print(describe(f"{name}, {seconds:.0f} s of {WIDTH}x{HEIGHT}", found[name]), flush=True)
     whole = WIDTH * HEIGHT * 3 * 4 * found["long"].frames
     ratio = found["long"].growth / found["short"].growth
     print(f"memory of the long clip over the short one: {ratio:.2f}")
     print(f"the long clip as an IMAGE would take {whole / 1e9:.0f} GB")
-
-
-def make_clip(comfyui: Path, path: Path, seconds: float, fps: int) -> None:
-    """`write_clip` in a process of its own."""
-    start_host(comfyui)
-    write_clip(path, seconds, fps)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 
@@ -15,8 +16,6 @@ from .render import Rasterizer, rasterize
 BACKENDS = ("auto", "torch", "pytorch3d")
 # PyTorch3D draws only what lies in front of its camera.
 NEAREST = 1.0
-
-_reported: set[str] = set()
 
 
 def choose_rasterizer(backend: str, device: torch.device | str) -> Rasterizer:
@@ -35,28 +34,25 @@ def choose_rasterizer(backend: str, device: torch.device | str) -> Rasterizer:
         raise ValueError(f"backend: expected one of {', '.join(BACKENDS)}, got {backend!r}")
     if backend == "torch" or (backend == "auto" and torch.device(device).type != "cuda"):
         return rasterize
-    reason = _why_no_pytorch3d()
-    if reason is None:
-        return rasterize_with_pytorch3d
-    if backend == "pytorch3d":
-        raise ImportError(
-            f"the PyTorch3D backend cannot be used: {reason}. Build PyTorch3D from its sources for "
-            "this torch, or choose auto or torch, which draw the same picture"
-        )
-    if find_spec("pytorch3d") is not None and reason not in _reported:
-        _reported.add(reason)
-        logging.info("FantasyID: drawing without PyTorch3D: %s", reason)
-    return rasterize
-
-
-def _why_no_pytorch3d() -> str | None:
-    """Why PyTorch3D is of no use here, or None where it works."""
     try:
         import_module("pytorch3d._C")
         import_module("pytorch3d.renderer.mesh.rasterize_meshes")
     except (ImportError, OSError) as error:
-        return str(error) or type(error).__name__
-    return None
+        reason = str(error) or type(error).__name__
+        if backend == "pytorch3d":
+            raise ImportError(
+                f"the PyTorch3D backend cannot be used: {reason}. Build PyTorch3D from its sources "
+                "for this torch, or choose auto or torch, which draw the same picture"
+            ) from error
+        if find_spec("pytorch3d") is not None:
+            _say_once(reason)
+        return rasterize
+    return rasterize_with_pytorch3d
+
+
+@cache
+def _say_once(reason: str) -> None:
+    logging.info("FantasyID: drawing without PyTorch3D: %s", reason)
 
 
 def rasterize_with_pytorch3d(
@@ -71,14 +67,10 @@ def rasterize_with_pytorch3d(
     structures = import_module("pytorch3d.structures")
     points = vertices_px.detach().float()
     nearest = points[:, 2].amin() - NEAREST
-    camera = torch.stack(
-        [
-            (width - 2 * points[:, 0]) / min(height, width),
-            (height - 2 * points[:, 1]) / min(height, width),
-            points[:, 2] - nearest,
-        ],
-        dim=1,
+    x, y = (
+        (edge - 2 * points[:, i]) / min(height, width) for i, edge in enumerate((width, height))
     )
+    camera = torch.stack([x, y, points[:, 2] - nearest], dim=1)
     meshes = structures.Meshes([camera], [triangles.to(camera.device)])
     triangle_id, depth, barycentrics, _ = rasterizer.rasterize_meshes(
         meshes,

@@ -7,7 +7,7 @@ that smaller encoders change. In DECA's checkpoint all names have `E_flame.` bef
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d, relu
+
+from ..shapes import ShapeReader, Shapes
 
 IMAGE_SIZE = 224
 EXPANSION = 4
@@ -71,36 +73,19 @@ class DecaConfig:
     hidden: int
 
     @classmethod
-    def from_shapes(cls, shapes: Mapping[str, Sequence[int]]) -> DecaConfig:
+    def from_shapes(cls, shapes: Shapes) -> DecaConfig:
         """Read the sizes from the names and shapes of `E_flame`.
 
         Raises:
             ValueError: A tensor is missing or has a shape that does not fit.
         """
-
-        def shape(name: str) -> tuple[int, ...]:
-            if name not in shapes:
-                raise ValueError(f"DECA: {name} is missing: this is no E_flame of DECA")
-            return tuple(shapes[name])
-
-        def depth(stage: str) -> int:
-            blocks = {name.split(".")[2] for name in shapes if name.startswith(f"encoder.{stage}.")}
-            return len(blocks)
-
-        config = cls(
-            stem_width=shape("encoder.conv1.weight")[0],
-            widths=tuple(shape(f"encoder.{stage}.0.conv1.weight")[0] for stage in STAGES),
-            blocks=tuple(depth(stage) for stage in STAGES),
-            hidden=shape("layers.0.weight")[0],
-        )
-        for name, expected in (
-            ("encoder.conv1.weight", (config.stem_width, 3, 7, 7)),
-            ("layers.0.weight", (config.hidden, EXPANSION * config.widths[-1])),
-            ("layers.2.weight", (CODE_SIZE, config.hidden)),
-        ):
-            if shape(name) != expected:
-                raise ValueError(f"DECA: {name} has the shape {shape(name)}, expected {expected}")
-        return config
+        read = ShapeReader(shapes, "DECA's E_flame")
+        stages = [read.below(f"encoder.{stage}.") for stage in STAGES]
+        widths = tuple(stage.size("0.conv1.weight", None, None, 1, 1) for stage in stages)
+        hidden = read.size("layers.0.weight", None, EXPANSION * widths[-1])
+        read.axes("layers.2.weight", CODE_SIZE, hidden)
+        blocks = tuple(stage.count("{}.conv1.weight") for stage in stages)
+        return cls(read.size("encoder.conv1.weight", None, 3, 7, 7), widths, blocks, hidden)
 
 
 class Bottleneck(nn.Module):

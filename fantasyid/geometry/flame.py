@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from ..shapes import ShapeReader, Shapes
 from .rotations import rotation_matrix
 
 JOINTS = ("root", "neck", "jaw", "left eye", "right eye")
@@ -39,21 +40,16 @@ class FlameConfig:
     num_triangles: int
 
     @classmethod
-    def from_shapes(cls, shapes: Mapping[str, Sequence[int]]) -> FlameConfig:
+    def from_shapes(cls, shapes: Shapes) -> FlameConfig:
         """Read the sizes from shapes by our names.
 
         Raises:
             ValueError: A tensor is missing or is not of FLAME's format.
         """
-        for name in FILE_KEYS:
-            if name not in shapes:
-                raise ValueError(f"FLAME: {name} is missing, got {sorted(shapes)}")
-        config = cls(next(iter(shapes["v_template"]), 0), next(iter(shapes["triangles"]), 0))
+        read = ShapeReader(shapes, "FLAME")
+        config = cls(read.size("v_template", None, 3), read.size("triangles", None, 3))
         for name, expected in config.shapes().items():
-            if tuple(shapes[name]) != expected:
-                raise ValueError(
-                    f"FLAME: {name} has the shape {tuple(shapes[name])}, expected {expected}"
-                )
+            read.axes(name, *expected)
         return config
 
     def shapes(self) -> dict[str, tuple[int, ...]]:

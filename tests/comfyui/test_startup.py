@@ -14,6 +14,5 @@ def test_nothing_is_imported_that_the_host_had_not(comfyui_path):
     benchmark = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(benchmark)
     result = benchmark.probe(comfyui_path)
-    assert result["ok"]
     assert result["torch"] == []
     assert result["packages"] == []

@@ -102,7 +102,7 @@ def test_a_broken_pytorch3d_falls_back_and_says_so_once(monkeypatch, caplog):
 
     monkeypatch.setattr(backends, "import_module", broken)
     monkeypatch.setattr(backends, "find_spec", lambda _: object())
-    monkeypatch.setattr(backends, "_reported", set())
+    backends._say_once.cache_clear()
     with caplog.at_level(logging.INFO):
         assert choose_rasterizer("auto", "cuda") is rasterize
         assert choose_rasterizer("auto", "cuda") is rasterize

@@ -34,8 +34,8 @@ def test_the_config_is_read_back_from_the_shapes():
     [
         ("layers.0.weight", None, r"layers\.0\.weight is missing"),
         ("encoder.layer3.0.conv1.weight", None, r"layer3\.0\.conv1\.weight is missing"),
-        ("layers.2.weight", (159, 128), r"layers\.2\.weight has the shape \(159, 128\)"),
-        ("layers.0.weight", (128, 2048), r"layers\.0\.weight has the shape \(128, 2048\)"),
+        ("layers.2.weight", (159, 128), r"layers\.2\.weight has shape \(159, 128\)"),
+        ("layers.0.weight", (128, 2048), r"layers\.0\.weight has shape \(128, 2048\)"),
     ],
 )
 def test_other_state_dicts_are_named(name, changed, match):

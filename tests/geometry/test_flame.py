@@ -149,9 +149,9 @@ def test_bad_files_are_named():
 
     with pytest.raises(ValueError, match=r"no entry 'f'; the file has \['J_regressor'"):
         flame_state_dict({k: v for k, v in model.items() if k != "f"})
-    refuse(r"shapedirs has the shape \(40, 3, 150\)", shapedirs=model["shapedirs"][..., :150])
-    refuse(r"weights has the shape \(39, 5\), expected \(40, 5\)", weights=model["weights"][1:])
-    refuse(r"v_template has the shape \(40, 2\)", v_template=model["v_template"][:, :2])
+    refuse(r"shapedirs has shape \(40, 3, 150\)", shapedirs=model["shapedirs"][..., :150])
+    refuse(r"weights has shape \(39, 5\), expected \(40, 5\)", weights=model["weights"][1:])
+    refuse(r"v_template has shape \(40, 2\)", v_template=model["v_template"][:, :2])
     refuse("posedirs is no array but a list", posedirs=[1, 2])
     refuse("f holds float64", f=model["f"].astype(np.float64))
     refuse("f names vertices outside 0..39", f=model["f"] + np.uint32(40))
