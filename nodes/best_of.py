@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..fantasyid.comfyui import best_of, files, messages, metrics
-from ..fantasyid.evaluation.metrics import recognize as recognise
+from ..fantasyid.face import recognizer as recognizers
 from ..fantasyid.face import sources
 from . import types
 from .sampling import SEED_MAX
@@ -77,7 +77,7 @@ class FantasyIDBestOf(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "recogniser",
-                    options=list(recognise.CHOICES),
+                    options=list(recognizers.CHOICES),
                     tooltip="The ArcFace network for likeness, with its licence. auto takes the "
                     "first whose file is there.",
                 ),

@@ -7,8 +7,8 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..fantasyid.comfyui import files, messages, metrics
-from ..fantasyid.evaluation.metrics import recognize as recognise
 from ..fantasyid.face import faces, sources
+from ..fantasyid.face import recognizer as recognizers
 from . import types
 
 
@@ -33,7 +33,7 @@ class FantasyIDMetrics(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "recogniser",
-                    options=list(recognise.CHOICES),
+                    options=list(recognizers.CHOICES),
                     tooltip="The ArcFace network for RS and IFS, with its licence. auto takes the "
                     "first of this list whose file is there. Without one FM is still measured. "
                     "Values of different networks do not compare.",

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ..evaluation.best_of import Take, best, scores
-from ..evaluation.metrics import recognize as recognise
+from ..evaluation.metrics.measure import recognizer_or_why
 from ..face.sheet import draw_sheet
 from .metrics import MeasureRequest, measure_clip, recogniser_folders
 from .sampler import ReleasedSampler, SamplerState, run
@@ -101,21 +101,17 @@ def best_of(
 
 def _require_likeness(request: MeasureRequest) -> None:
     """Refuse a choice by likeness that nobody could measure."""
-    reason = ""
     if request.reference is None:
         reason = "no reference is connected"
-    elif request.recogniser == recognise.NONE:
-        reason = "no recogniser is chosen"
     else:
         try:
-            path = recognise.find_recogniser(request.recogniser, recogniser_folders())
-            recognise.open_recogniser(path)
-        except (ImportError, FileNotFoundError, ValueError) as error:
+            _, reason = recognizer_or_why(request.recogniser, recogniser_folders())
+        except ValueError as error:
             reason = str(error)
     if reason:
         raise ValueError(
-            f"likeness cannot be measured: {reason}. Set that right, or set likeness to 0 to go by "
-            "motion alone"
+            f"likeness cannot be measured: {reason}. Set that right, or set "
+            "likeness to 0 to go by motion alone"
         )
 
 

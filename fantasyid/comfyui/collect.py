@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ..face.align import CONTINUE
-from ..face.insight import open_recognizer
+from ..face.recognizer import open_pack_recognizer
 from ..face.sheet import draw_sheet
 from ..face.sources import FaceSources, insightface_folder, open_clip_detector, open_detector
 from ..identity import FACE_CROP_SIZE, FaceCrop
@@ -141,7 +141,7 @@ def _as_outputs(found: Collection, message: str) -> CollectedViews:
 def _recognizer(sources: FaceSources) -> Any:
     """Who tells people apart, or None where nobody can."""
     try:
-        return open_recognizer(insightface_folder(sources.insightface_folders))
+        return open_pack_recognizer(insightface_folder(sources.insightface_folders))
     except (ImportError, FileNotFoundError):
         return None
 

@@ -15,13 +15,11 @@ import folder_paths
 from torch import Tensor
 
 from ..evaluation.metrics import inception
-from ..evaluation.metrics import recognize as recognise
-from ..evaluation.metrics.measure import Tools, embed_reference, measure
+from ..evaluation.metrics.measure import Tools, embed_reference, measure, recognizer_or_why
 from ..evaluation.metrics.measurement import Measurement, as_json, describe, write_csv
 from ..evaluation.metrics.plot import draw_plot, draw_worst
-from ..evaluation.metrics.recognize import Recogniser
-from ..evaluation.metrics.similarity import Embedding
 from ..face.align import CONTINUE, STOP, FaceChoice, align_faces
+from ..face.recognizer import Embedding, Recognizer, find_recognizer
 from ..face.sources import FaceSources, open_clip_detector
 from ..identity import FaceCrop
 from .collect import count_frames, read_frames
@@ -34,7 +32,7 @@ class MeasureRequest:
     """What to measure a clip with.
 
     Attributes:
-        recogniser: One of `recognise.CHOICES`.
+        recogniser: One of `recognizer.CHOICES`.
         sources: Which detector; points, landmarks and boxes are not used.
         choose: Which face a shot begins with, one of `faces.RULES`.
         reference: FANTASYID_FACE, IMAGE or None.
@@ -117,7 +115,7 @@ def fingerprint(recogniser: str) -> str:
     """Changes when a recogniser or FID's network comes or goes, so that the cache notices."""
     there = [str(importlib.util.find_spec("onnxruntime") is not None)]
     with contextlib.suppress(FileNotFoundError, ValueError):
-        there.append(_stat(recognise.find_recogniser(recogniser, recogniser_folders())))
+        there.append(_stat(find_recognizer(recogniser, recogniser_folders())))
     network = _inception_file()
     return repr((there, None if network is None else _stat(network)))
 
@@ -134,7 +132,9 @@ def _tools(request: MeasureRequest, missing: list[str]) -> Tools:
     """What measures; why something cannot be measured is appended to `missing`."""
     device = comfy.model_management.get_torch_device()
     detect = open_clip_detector(request.sources)
-    recogniser = _recogniser(request.recogniser, missing)
+    recogniser, why = recognizer_or_why(request.recogniser, recogniser_folders())
+    if why:
+        missing.append(f"No RS and IFS: {why}.")
     references = [] if recogniser is None else _references(request, recogniser, missing)
     features, real = None, []
     if request.reference_set is not None:
@@ -150,19 +150,8 @@ def _tools(request: MeasureRequest, missing: list[str]) -> Tools:
     return Tools(detect, request.choose, recogniser, references, features, real, device)
 
 
-def _recogniser(choice: str, missing: list[str]) -> Recogniser | None:
-    if choice == recognise.NONE:
-        missing.append("No RS and IFS: no face recogniser was chosen.")
-        return None
-    try:
-        return recognise.open_recogniser(recognise.find_recogniser(choice, recogniser_folders()))
-    except (ImportError, FileNotFoundError) as error:
-        missing.append(f"No RS and IFS: {error}.")
-    return None
-
-
 def _references(
-    request: MeasureRequest, recogniser: Recogniser, missing: list[str]
+    request: MeasureRequest, recogniser: Recognizer, missing: list[str]
 ) -> list[Embedding]:
     reference = request.reference
     if reference is None:

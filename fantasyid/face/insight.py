@@ -13,22 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .crop import CROP_SIZE, FACE_TEMPLATE_PX, fit_similarity, warp_affine
 from .faces import ALTERNATIVES, DetectedFace, as_bytes, left_to_right, make_face
-
-# Where ArcFace wants the five points in its 112 px picture.
-ARCFACE_TEMPLATE_PX = np.array(
-    [
-        [38.2946, 51.6963],
-        [73.5318, 51.5014],
-        [56.0252, 71.7366],
-        [41.5493, 92.3655],
-        [70.7299, 92.2041],
-    ]
-)
-ARCFACE_SIZE = 112
-# Cosine above which two pictures show one person, also across views.
-SAME_PERSON = 0.3
 
 _PACKS = ("antelopev2", "buffalo_l")
 
@@ -141,46 +126,3 @@ def look_with_margin(
         return found, 0
     margin = max(pixels.shape[:2]) // 2
     return look(np.pad(pixels, ((margin, margin), (margin, margin), (0, 0)))), margin
-
-
-def open_recognizer(models_dir: Path) -> Callable[[Tensor, Tensor], bool]:
-    """insightface's ArcFace on the CPU: whether two aligned crops show one person.
-
-    Args:
-        models_dir: See `find_insightface_pack`.
-
-    Returns:
-        A function of two crops `(512, 512, 3)` RGB in [0, 1].
-
-    Raises:
-        ImportError: insightface or its onnxruntime is not installed.
-        FileNotFoundError: There is no model pack, or none with a recognition model.
-    """
-    try:
-        from insightface.app import FaceAnalysis
-    except ImportError as error:
-        raise ImportError(f"insightface cannot be used ({error}). {ALTERNATIVES}") from error
-    pack = find_insightface_pack(models_dir)
-    try:
-        app = FaceAnalysis(
-            name=str(pack),
-            allowed_modules=["detection", "recognition"],
-            providers=["CPUExecutionProvider"],
-        )
-    except AssertionError as error:  # insightface's way to say that there is no detector
-        raise FileNotFoundError(f"none of the *.onnx files in {pack} is a detector") from error
-    model = app.models.get("recognition")
-    if model is None:
-        raise FileNotFoundError(f"none of the *.onnx files in {pack} is a recognition model")
-    matrix = fit_similarity(FACE_TEMPLATE_PX, ARCFACE_TEMPLATE_PX)
-    assert matrix is not None
-
-    def embed(crop: Tensor) -> NDArray[np.float64]:
-        if crop.shape[0] != CROP_SIZE:
-            raise ValueError(f"the crop is {tuple(crop.shape)}, expected ({CROP_SIZE}, ..., 3)")
-        small = warp_affine(crop, matrix, ARCFACE_SIZE, (0.0, 0.0, 0.0))
-        vector = np.asarray(model.get_feat(np.ascontiguousarray(as_bytes(small)[..., ::-1])))
-        vector = vector.astype(np.float64).ravel()
-        return vector / max(float(np.linalg.norm(vector)), 1e-9)
-
-    return lambda one, other: float(embed(one) @ embed(other)) > SAME_PERSON

@@ -80,7 +80,7 @@ def test_a_cached_sampler_starts_anew_each_time(host, parts):
     [
         ({"probe_steps": 5}, "probe_steps is 5, the schedule has 5 steps"),
         ({"likeness": 0.5}, "likeness cannot be measured: no reference is connected"),
-        ({"likeness": 1.0, "reference": torch.rand(1, 64, 64, 3)}, "no recogniser is chosen"),
+        ({"likeness": 1.0, "reference": torch.rand(1, 64, 64, 3)}, "no face recogniser was chosen"),
     ],
 )
 def test_what_cannot_work_is_refused_before_the_first_step(host, loaded, parts, changes, words):

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-from fantasyid.face.crop import FACE_TEMPLATE_PX
 from fantasyid.face.detect import (
     detect_with_cascade,
     detect_with_insightface,
@@ -21,7 +20,6 @@ from fantasyid.face.detect import (
     faces_from_landmarks,
     find_insightface_pack,
 )
-from fantasyid.face.insight import ARCFACE_TEMPLATE_PX, open_recognizer
 from fantasyid.face.points import points_from_box
 
 ASTRONAUT = np.array([[204, 108], [248, 107], [228, 132], [209, 155], [244, 154]], float)
@@ -280,50 +278,6 @@ def test_boxes_are_numbered_from_left_to_right_and_may_be_missing() -> None:
 def test_a_wrong_box_is_named(boxes: object, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         faces_from_boxes(boxes)
-
-
-class FakeRecognizer:
-    """Stands in for ArcFace: the mean colour is the identity."""
-
-    seen: ClassVar[list[np.ndarray]] = []
-
-    def get_feat(self, pixels: np.ndarray) -> np.ndarray:
-        FakeRecognizer.seen.append(pixels)
-        return pixels.reshape(-1, 3).mean(0, keepdims=True).astype(np.float32) - 100
-
-
-def test_the_recognizer_sees_arcfaces_crop(
-    fake_insightface: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(FakeRecognizer, "seen", [])
-    models: dict = {"recognition": FakeRecognizer()}
-    monkeypatch.setattr(FakeAnalysis, "models", models, raising=False)
-    same = open_recognizer(fake_insightface)
-    red, dark, blue = (torch.zeros(512, 512, 3) for _ in range(3))
-    red[..., 0], dark[..., 0], blue[..., 2] = 1.0, 0.9, 1.0
-    assert same(red, dark)
-    assert not same(red, blue)
-    first = FakeRecognizer.seen[0]
-    assert first.shape == (112, 112, 3)
-    assert first[56, 56].tolist() == [0, 0, 255]  # BGR
-    dotted = torch.zeros(512, 512, 3)
-    for x, y in FACE_TEMPLATE_PX:
-        dotted[int(y) - 4 : int(y) + 5, int(x) - 4 : int(x) + 5] = 1.0
-    same(dotted, dotted)
-    for x, y in ARCFACE_TEMPLATE_PX:
-        around = FakeRecognizer.seen[-1][round(y) - 4 : round(y) + 5, round(x) - 4 : round(x) + 5]
-        assert around.max() > 200
-    models.clear()
-    with pytest.raises(FileNotFoundError, match="is a recognition model"):
-        open_recognizer(fake_insightface)
-
-
-def test_a_recognizer_without_insightface_is_named(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setitem(sys.modules, "insightface.app", None)
-    with pytest.raises(ImportError, match="insightface cannot be used"):
-        open_recognizer(tmp_path)
 
 
 class Landmarker:

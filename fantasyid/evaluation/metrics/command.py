@@ -14,11 +14,11 @@ from torch import Tensor
 
 from ...face.align import SKIP, FaceChoice, align_faces
 from ...face.faces import RULES
+from ...face.recognizer import AUTO, CHOICES
 from ...face.sources import DETECTORS, FaceSources, open_clip_detector
 from ...views.photos import read_photo
-from . import recognize as recognise
 from .clips import frames_of_file
-from .measure import Tools, embed_reference, measure
+from .measure import Tools, embed_reference, measure, recognizer_or_why
 from .measurement import as_json, describe, write_csv
 from .plot import draw_plot, draw_worst
 
@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     add("clips", type=Path, nargs="+", metavar="CLIP", help="video files")
     add("--reference", type=Path, metavar="PHOTO", help="a photo of the person, for RS")
     add("--models", type=Path, metavar="DIR", help="ComfyUI's folder models")
-    add("--recogniser", choices=recognise.CHOICES, default=recognise.AUTO, help="for RS and IFS")
+    add("--recogniser", choices=CHOICES, default=AUTO, help="for RS and IFS")
     add("--detector", choices=DETECTORS, default=DETECTORS[0], help="who finds the faces")
     add("--choose", choices=RULES, default="largest", help="which face a shot begins with")
     add("--out", type=Path, metavar="DIR", help="write JSON, CSV, plot and worst frames there")
@@ -64,17 +64,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _tools(given: argparse.Namespace, missing: list[str]) -> Tools:
     """What measures; why something cannot be measured is appended to `missing`."""
-    roots = () if given.models is None else tuple(given.models / n for n in ("insightface",))
+    roots = () if given.models is None else (given.models / "insightface",)
     sources = FaceSources("", None, None, given.detector, roots)
-    recogniser = None
-    if given.recogniser == recognise.NONE or given.models is None:
-        missing.append("No RS and IFS: name ComfyUI's folder models with --models.")
-    else:
-        try:
-            path = recognise.find_recogniser(given.recogniser, (*roots, given.models / "fantasyid"))
-            recogniser = recognise.open_recogniser(path)
-        except (ImportError, FileNotFoundError) as error:
-            missing.append(f"No RS and IFS: {error}.")
+    folders = None if given.models is None else (*roots, given.models / "fantasyid")
+    recogniser, why = recognizer_or_why(given.recogniser, folders)
+    if why:
+        missing.append(f"No RS and IFS: {why}.")
     references = []
     if recogniser is not None and given.reference is not None:
         photo = torch.from_numpy(np.asarray(read_photo(given.reference).pixels)).float() / 255

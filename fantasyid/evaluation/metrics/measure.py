@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,13 +14,13 @@ from torch import Tensor
 from ...face.crop import FACE_TEMPLATE_PX
 from ...face.faces import DetectedFace, choose_face, face_nearest_box
 from ...face.points import points_from_box
+from ...face.recognizer import NONE, Embedding, Recognizer, find_recognizer, open_recognizer
 from ...identity import FaceCrop
 from ...views.clip import ClipFrame, cut_view, is_cut
 from .frechet import frechet_distance
 from .measurement import FrameValues, Measurement
 from .motion import Box, FaceMotion, face_motion
-from .recognize import Recogniser
-from .similarity import Embedding, interframe_similarity, reference_similarity
+from .similarity import interframe_similarity, reference_similarity
 
 WORST_FRAMES = 6
 # From one frame to the next the same face overlaps by more than this.
@@ -43,7 +44,7 @@ class Tools:
 
     detect: Callable[[Tensor], list[DetectedFace]]
     choose: str = "largest"
-    recogniser: Recogniser | None = None
+    recogniser: Recognizer | None = None
     references: Sequence[Embedding] = ()
     features: Callable[[Tensor], Tensor] | None = None
     real_features: Sequence[Tensor] = ()
@@ -204,7 +205,27 @@ class ClipMeasurer:
         return frechet_distance(*sets)
 
 
-def embed_reference(face: FaceCrop, recogniser: Recogniser) -> Embedding:
+def recognizer_or_why(choice: str, folders: Sequence[Path] | None) -> tuple[Recognizer | None, str]:
+    """The face recognizer of a choice; where there is none, why.
+
+    Args:
+        choice: One of `recognizer.CHOICES`.
+        folders: Where its file may lie; None where nobody named a folder `models`.
+
+    Raises:
+        ValueError: The file is something else.
+    """
+    if choice == NONE:
+        return None, "no face recogniser was chosen"
+    if folders is None:
+        return None, "name ComfyUI's folder models with --models"
+    try:
+        return open_recognizer(find_recognizer(choice, folders)), ""
+    except (ImportError, FileNotFoundError) as error:
+        return None, str(error)
+
+
+def embed_reference(face: FaceCrop, recogniser: Recognizer) -> Embedding:
     """The embedding of an aligned face.
 
     Raises:

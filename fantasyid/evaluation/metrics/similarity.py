@@ -10,22 +10,8 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
-Embedding = NDArray[np.float64]
-
-
-def unit(vector: ArrayLike) -> Embedding:
-    """A vector of length 1.
-
-    Raises:
-        ValueError: It has no length, or a value that is not a number.
-    """
-    flat = np.asarray(vector, np.float64).ravel()
-    length = float(np.linalg.norm(flat))
-    if not (np.isfinite(length) and length > 0):
-        raise ValueError("the face recogniser gave an embedding without a direction")
-    return flat / length
+from ...face.recognizer import Embedding
 
 
 def reference_similarity(

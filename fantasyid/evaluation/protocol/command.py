@@ -18,10 +18,11 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ...face.recognizer import AUTO, CHOICES
 from ...face.sources import DETECTORS
+from ...weights.fingerprint import sha256_of_file
 from ..client import Host
-from ..metrics import recognize as recognise
-from .hashes import model_files, remembered_sha256, sha256_of_code, sha256_of_file, sha256_of_value
+from .hashes import model_files, remembered_sha256, sha256_of_code, sha256_of_value
 from .html import make_report
 from .journal import Journal, held, write_text
 from .measuring import Meter, MeterSettings
@@ -69,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--ablations", action="store_true", help="all variants")
     add("--share-layer", type=int, default=0, metavar="N", help="of the variant shared-layer")
     add("--models", type=Path, metavar="DIR", help="ComfyUI's folder models: recogniser, hashes")
-    add("--recogniser", choices=recognise.CHOICES, default=recognise.AUTO)
+    add("--recogniser", choices=CHOICES, default=AUTO)
     add("--detector", choices=DETECTORS, default="auto", help="for measuring")
     add("--real", type=Path, metavar="DIR", help="photos of real faces, for FID")
     add("--device", default="cpu", help="on which FM and FID are calculated: cpu, cuda, ...")

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ...weights.fingerprint import sha256_of_file
 from .journal import Journal
 
 # Folders of `models` in which the file of a loader's input may lie.
@@ -24,15 +25,6 @@ MODEL_FOLDERS = {
 }
 _WEIGHTS = (".safetensors", ".json", ".bin", ".pt", ".pth")
 _PACKAGE = Path(__file__).resolve().parents[2]
-
-
-def sha256_of_file(path: Path) -> str:
-    """64 hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def sha256_of_value(value: Any) -> str:

@@ -15,17 +15,17 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ...face.align import SKIP, FaceChoice, align_faces
+from ...face.recognizer import Embedding, Recognizer
 from ...face.sources import FaceSources, open_clip_detector
 from ...identity import FaceCrop
 from ...views.clip import ClipFrame
 from ...views.photos import FolderReport, list_files, read_photo, read_photos
+from ...weights.fingerprint import sha256_of_file
 from ..metrics import inception
-from ..metrics import recognize as recognise
 from ..metrics.clips import frames_of_file
-from ..metrics.measure import Tools, embed_reference, measure
+from ..metrics.measure import Tools, embed_reference, measure, recognizer_or_why
 from ..metrics.measurement import Measurement, as_json
-from ..metrics.similarity import Embedding
-from .hashes import remembered_sha256, sha256_of_code, sha256_of_file, sha256_of_value
+from .hashes import remembered_sha256, sha256_of_code, sha256_of_value
 from .journal import Journal
 
 COLUMNS = ("rs", "ifs", "fm", "fid")
@@ -39,7 +39,7 @@ class MeterSettings:
 
     Attributes:
         models: The host's folder `models`, where recogniser and Inception lie, or None.
-        recogniser: One of `recognise.CHOICES`.
+        recogniser: One of `recognizer.CHOICES`.
         detector: One of `sources.DETECTORS`.
         choose: Which face of a reference and of a shot, one of `faces.RULES`.
         real: Folder of photos of real faces for FID, or None.
@@ -87,11 +87,11 @@ class Meter:
         self.used: dict[str, Any] = {
             "detector": settings.detector,
             "choose": settings.choose,
-            "recogniser": _hash(self._recogniser, journal),
+            "recogniser": _hash(self._recogniser and self._recogniser.path, journal),
             "inception": _hash(self._inception, journal),
             "real": {} if self._inception is None else _hashes(settings.real),
             "device": settings.device,
-            "code": sha256_of_code("metrics", "face"),
+            "code": sha256_of_code("evaluation/metrics", "face"),
         }
         self.id = sha256_of_value(self.used)[:16]
 
@@ -115,15 +115,14 @@ class Meter:
         }
         return MeasuredVideo(values, as_json(measured), _sheet(measured, thumbs))
 
-    @cached_property
+    @property
     def words(self) -> str:
         """The recogniser and its licence; "" without one."""
-        return "" if self._recogniser is None else recognise.licence_of(self._recogniser)
+        return "" if self._recogniser is None else self._recogniser.words
 
     @cached_property
     def _tools(self) -> Tools:
         settings = self._settings
-        recogniser = self._recogniser and recognise.open_recogniser(self._recogniser)
         features, real = None, []
         if self._inception is not None and settings.real is not None:
             features = inception.open_features(self._inception, settings.device)
@@ -133,7 +132,13 @@ class Meter:
                     real.append(features(crop.image[0]))
         detect = open_clip_detector(self._sources)
         return Tools(
-            detect, settings.choose, recogniser, [], features, real, torch.device(settings.device)
+            detect,
+            settings.choose,
+            self._recogniser,
+            [],
+            features,
+            real,
+            torch.device(settings.device),
         )
 
     @property
@@ -148,7 +153,7 @@ class Meter:
 
     def _reference(self, path: Path) -> tuple[list[Embedding], str]:
         """The embedding of a photo of the person, or none and why."""
-        recogniser = self._tools.recogniser
+        recogniser = self._recogniser
         if recogniser is None:
             return [], ""
         if path not in self._people:
@@ -159,22 +164,13 @@ class Meter:
                 self._people[path] = [embed_reference(face, recogniser)], ""
         return self._people[path]
 
-    def _find_recogniser(self) -> Path | None:
-        choice, models = self._settings.recogniser, self._settings.models
-        if choice == recognise.NONE:
-            self.missing.append("No RS and IFS: no face recogniser was chosen.")
-        elif models is None:
-            self.missing.append("No RS and IFS: name ComfyUI's folder models with --models.")
-        else:
-            try:
-                path = recognise.find_recogniser(
-                    choice, (models / "insightface", models / "fantasyid")
-                )
-                recognise.open_recogniser(path)
-                return path
-            except (ImportError, FileNotFoundError) as error:
-                self.missing.append(f"No RS and IFS: {error}.")
-        return None
+    def _find_recogniser(self) -> Recognizer | None:
+        models = self._settings.models
+        folders = None if models is None else (models / "insightface", models / "fantasyid")
+        recogniser, why = recognizer_or_why(self._settings.recogniser, folders)
+        if why:
+            self.missing.append(f"No RS and IFS: {why}.")
+        return recogniser
 
     def _find_inception(self) -> Path | None:
         models, real = self._settings.models, self._settings.real

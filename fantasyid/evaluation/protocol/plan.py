@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ...views.photos import list_files, read_photo
-from .hashes import sha256_of_file, sha256_of_value
+from ...weights.fingerprint import sha256_of_file
+from .hashes import sha256_of_value
 from .variants import edited
 from .workflow import DIALS, FOLDER, Graph, for_video, set_input, with_names
 

@@ -18,9 +18,9 @@ from typing import Any
 from PIL import Image
 
 from ...views.photos import read_photo
+from ...weights.fingerprint import sha256_of_file
 from ..client import Ending, Host, HostError, HostFile, Result
 from ..metrics.clips import frames_of_file
-from .hashes import sha256_of_file
 from .journal import Journal, write_text, write_whole
 from .measuring import Meter
 from .plan import Job

@@ -17,9 +17,8 @@ from fantasyid.evaluation.metrics.clips import frames_of_file, frames_of_picture
 from fantasyid.evaluation.metrics.measure import WORST_FRAMES, Tools, embed_reference, measure
 from fantasyid.evaluation.metrics.measurement import Measurement, as_json, describe, write_csv
 from fantasyid.evaluation.metrics.plot import draw_plot, draw_worst, round_ticks, tick_decimals
-from fantasyid.evaluation.metrics.recognize import Recogniser, arcface_input
-from fantasyid.evaluation.metrics.similarity import Embedding, unit
 from fantasyid.face.faces import DetectedFace, make_face
+from fantasyid.face.recognizer import Embedding, Recognizer, arcface_input, unit
 from fantasyid.identity import FaceCrop
 
 HEIGHT, WIDTH = 200, 240
@@ -43,7 +42,7 @@ def embed(photo: Tensor, points: object) -> Embedding:
     return unit(fields - fields.mean())
 
 
-RECOGNISER = Recogniser("stub network (licence of the stub)", embed)
+RECOGNISER = Recognizer(Path("stub.onnx"), "stub network (licence of the stub)", embed)
 
 
 @pytest.fixture(scope="module")

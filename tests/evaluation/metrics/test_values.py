@@ -13,8 +13,8 @@ from fantasyid.evaluation.metrics.similarity import (
     interframe_similarity,
     mean_known,
     reference_similarity,
-    unit,
 )
+from fantasyid.face.recognizer import unit
 
 E1, E2 = np.array([1.0, 0.0]), np.array([0.0, 1.0])
 BETWEEN = unit([1.0, 1.0])

@@ -1,11 +1,12 @@
-"""Who tells faces apart: ArcFace networks in ONNX files that people bring, and their licences.
+"""Who tells faces apart: ArcFace networks in ONNX files that people bring, and their licenses.
 
 Nothing here downloads anything. AuraFace and antelopev2 both call their file `glintr100.onnx`,
-so the licence is told by the file's content, not by its name.
+so the license is told by the file's content, not by its name.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,12 +14,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from ...face.crop import fit_similarity, warp_affine
-from ...face.insight import ARCFACE_SIZE, ARCFACE_TEMPLATE_PX
-from .similarity import Embedding, unit
+from .crop import FACE_TEMPLATE_PX, fit_similarity, warp_affine
+from .insight import find_insightface_pack
+
+Embedding = NDArray[np.float64]
+
+# Where ArcFace wants the five points in its 112 px picture.
+ARCFACE_TEMPLATE_PX = np.array(
+    [
+        [38.2946, 51.6963],
+        [73.5318, 51.5014],
+        [56.0252, 71.7366],
+        [41.5493, 92.3655],
+        [70.7299, 92.2041],
+    ]
+)
+ARCFACE_SIZE = 112
+# Cosine above which two pictures show one person, also across views.
+SAME_PERSON = 0.3
 
 AUTO, NONE = "auto", "none: FM only"
 AURAFACE = "AuraFace-v1 (Apache-2.0: commercial use allowed)"
@@ -46,20 +62,22 @@ _BY_SHA256 = {
 
 
 @dataclass(frozen=True, slots=True)
-class Recogniser:
-    """A face recogniser that is ready.
+class Recognizer:
+    """A face recognizer that is ready.
 
     Attributes:
-        words: Its name and its licence, for people.
+        path: Of its file.
+        words: Its name and its license, for people.
         embed: A photo `(H, W, 3)` RGB in [0, 1] and five points `(5, 2)` in its pixels to a
             unit vector.
     """
 
+    path: Path
     words: str
     embed: Callable[[Tensor, ArrayLike], Embedding]
 
 
-def find_recogniser(choice: str, roots: Sequence[Path]) -> Path:
+def find_recognizer(choice: str, roots: Sequence[Path]) -> Path:
     """The ONNX file of a choice.
 
     Args:
@@ -94,16 +112,12 @@ def find_recogniser(choice: str, roots: Sequence[Path]) -> Path:
     )
 
 
-def licence_of(path: Path) -> str:
-    """Name and licence of a recogniser file, by its SHA-256."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return _BY_SHA256.get(digest.hexdigest(), f"{path.name} ({UNKNOWN})")
+def license_of(path: Path) -> str:
+    """Name and license of a recognizer file, by its SHA-256."""
+    return _BY_SHA256.get(hashlib.sha256(path.read_bytes()).hexdigest(), f"{path.name} ({UNKNOWN})")
 
 
-def open_recogniser(path: Path) -> Recogniser:
+def open_recognizer(path: Path) -> Recognizer:
     """An ArcFace network on the CPU: 112x112 RGB, `(x - 127.5) / 127.5`, five-point alignment.
 
     Raises:
@@ -125,7 +139,8 @@ def open_recogniser(path: Path) -> Recogniser:
     except Exception as error:  # its own classes, for whatever is in a file
         raise ValueError(f"{path} cannot be read as an ONNX model: {error}") from error
     inputs = session.get_inputs()
-    sides = inputs[0].shape[2:] if len(inputs) == 1 and len(inputs[0].shape) == 4 else None
+    single = len(inputs) == len(session.get_outputs()) == 1  # a detector has more outputs
+    sides = inputs[0].shape[2:] if single and len(inputs[0].shape) == 4 else None
     if sides is None or any(isinstance(s, int) and s != ARCFACE_SIZE for s in sides):
         raise ValueError(
             f"{path} is no face recogniser: its inputs are {[list(i.shape) for i in inputs]}, "
@@ -136,7 +151,7 @@ def open_recogniser(path: Path) -> Recogniser:
         (vector, *_) = session.run(None, {inputs[0].name: arcface_input(photo, points)})
         return unit(np.asarray(vector))
 
-    return Recogniser(licence_of(path), embed)
+    return Recognizer(path, license_of(path), embed)
 
 
 def arcface_input(photo: Tensor, points: ArrayLike) -> Any:
@@ -155,3 +170,39 @@ def arcface_input(photo: Tensor, points: ArrayLike) -> Any:
     face = warp_affine(photo, matrix, ARCFACE_SIZE, (0.0, 0.0, 0.0))
     scaled = (face.float().clamp(0, 1) * 255).round() / 127.5 - 1
     return scaled.permute(2, 0, 1)[None].numpy()
+
+
+def open_pack_recognizer(models_dir: Path) -> Callable[[Tensor, Tensor], bool]:
+    """Whether two aligned crops show one person, by the recognizer of an insightface pack.
+
+    Args:
+        models_dir: See `insight.find_insightface_pack`.
+
+    Returns:
+        A function of two crops `(512, 512, 3)` RGB in [0, 1].
+
+    Raises:
+        ImportError: onnxruntime is not installed.
+        FileNotFoundError: There is no model pack, or none with a recognition model.
+    """
+    pack = find_insightface_pack(models_dir)
+    for path in sorted(pack.glob("*.onnx")):
+        with contextlib.suppress(ValueError):  # a detector, landmarks...
+            embed = open_recognizer(path).embed
+            return lambda one, other: (
+                float(embed(one, FACE_TEMPLATE_PX) @ embed(other, FACE_TEMPLATE_PX)) > SAME_PERSON
+            )
+    raise FileNotFoundError(f"none of the *.onnx files in {pack} is a recognition model")
+
+
+def unit(vector: ArrayLike) -> Embedding:
+    """A vector of length 1.
+
+    Raises:
+        ValueError: It has no length, or a value that is not a number.
+    """
+    flat = np.asarray(vector, np.float64).ravel()
+    length = float(np.linalg.norm(flat))
+    if not (np.isfinite(length) and length > 0):
+        raise ValueError("the face recognizer gave an embedding without a direction")
+    return flat / length
