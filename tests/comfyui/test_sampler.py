@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from host_graph import sample
+from host_graph import sample, sample_in_parts
 
 
 def small(latent: torch.Tensor, other: torch.Tensor) -> float:
@@ -102,27 +102,7 @@ def test_dynamic_guidance_grows_and_reaches_the_same_nodes_both_ways(host, loade
     constant = sample(host, model, conditioned)
     growing = sample(host, model, conditioned, dynamic_cfg=True)
     assert small(growing, constant) > 1e-3
-    positive, negative, latent = conditioned
-    (guider,) = host.run(
-        "FantasyIDGuider",
-        model=model,
-        positive=positive,
-        negative=negative,
-        cfg=6.0,
-        dynamic_cfg=True,
-    )
-    (sigmas,) = host.run("FantasyIDScheduler", model=model, steps=3, denoise=1.0)
-    (sampler,) = host.run("FantasyIDSamplerSelect", sampler="dpm")
-    (noise,) = host.run("RandomNoise", noise_seed=3)
-    out = host.run(
-        "SamplerCustomAdvanced",
-        noise=noise,
-        guider=guider,
-        sampler=sampler,
-        sigmas=sigmas,
-        latent_image=latent,
-    )
-    assert torch.equal(out[0]["samples"], growing)
+    assert torch.equal(sample_in_parts(host, model, conditioned, dynamic_cfg=True), growing)
 
 
 def test_steps_that_do_not_divide_1000_still_end_clean(host, loaded, conditioned):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from host_graph import apply, conditioning, make_identity, sample
+from host_graph import apply, conditioning, make_identity, sample, sample_in_parts
 
 
 def test_align_gives_a_crop_boxes_and_words(aligned):
@@ -81,21 +81,9 @@ def test_nothing_is_left_on_the_shared_transformer(host, loaded, identity, condi
 
 
 def test_the_native_sampler_path_gives_the_same_video(host, loaded, identity, conditioned):
-    positive, negative, latent = conditioned
     model = apply(host, loaded, identity)
-    (sigmas,) = host.run("FantasyIDScheduler", model=model, steps=3, denoise=1.0)
-    (sampler,) = host.run("FantasyIDSamplerSelect", sampler="dpm")
-    (noise,) = host.run("RandomNoise", noise_seed=3)
-    (guider,) = host.run("CFGGuider", model=model, positive=positive, negative=negative, cfg=6.0)
-    out = host.run(
-        "SamplerCustomAdvanced",
-        noise=noise,
-        guider=guider,
-        sampler=sampler,
-        sigmas=sigmas,
-        latent_image=latent,
-    )
-    assert torch.equal(out[0]["samples"], sample(host, model, conditioned))
+    video = sample_in_parts(host, model, conditioned, guider="CFGGuider")
+    assert torch.equal(video, sample(host, model, conditioned))
 
 
 def test_a_model_of_the_hosts_own_loader_gives_the_same_video(host, loaded, identity, conditioned):

@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from host_graph import make_identity, sample
+from host_graph import make_identity, sample, sample_in_parts
 
 BLOCKS = 4
 
@@ -274,22 +274,8 @@ def test_a_report_without_a_record_says_why(host, steered, conditioned, dials, w
         host.run("FantasyIDInjectionReport", model=steered(record=True), latent=latent)
 
 
-def guided(host, model, conditioned, steps=3, cfg=6.0, **scales):
-    positive, negative, latent = conditioned
-    inputs = {"model": model, "positive": positive, "negative": negative, "cfg": cfg}
-    (guider,) = host.run("FantasyIDGuider", **inputs, **scales)
-    (sigmas,) = host.run("FantasyIDScheduler", model=model, steps=steps, denoise=1.0)
-    (sampler,) = host.run("FantasyIDSamplerSelect", sampler="ddim")
-    (noise,) = host.run("RandomNoise", noise_seed=3)
-    out = host.run(
-        "SamplerCustomAdvanced",
-        noise=noise,
-        guider=guider,
-        sampler=sampler,
-        sigmas=sigmas,
-        latent_image=latent,
-    )
-    return out[0]["samples"]
+def guided(host, model, conditioned, **changes):
+    return sample_in_parts(host, model, conditioned, rule="ddim", **changes)
 
 
 def test_identity_guidance_moves_along_what_the_identity_changes(host, steered, conditioned):
