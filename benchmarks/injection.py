@@ -42,7 +42,7 @@ from injection_forms import (
     operations_rows,
     weights_rows,
 )
-from meters import activation_peak, interleaved, milliseconds, ratio, reads, table
+from meters import activation_peak, interleaved, milliseconds, num_bytes, ratio, reads, table
 from torch import Tensor, nn
 
 CPU_TOKENS = ROWS * COLUMNS * 2
@@ -68,11 +68,6 @@ def random_weights(module: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
     return weights
 
 
-def num_bytes(tensors: Sequence[Tensor] | Iterator[Tensor]) -> int:
-    """Memory of some tensors."""
-    return sum(t.numel() * t.element_size() for t in tensors)
-
-
 class Bench:
     """The host's model, an adapter and an identity, all random, and one step of them.
 
@@ -91,11 +86,7 @@ class Bench:
         from fantasyid.comfyui.apply import apply_identity
         from fantasyid.comfyui.weights import Adapter, managed
         from fantasyid.identity import Identity
-        from fantasyid.injection.layers import (
-            InjectionConfig,
-            LayerInjectors,
-            LayerKeysValues,
-        )
+        from fantasyid.injection.layers import InjectionConfig, LayerInjectors, LayerKeysValues
         from fantasyid.injection.steering import Steering
 
         transformer = comfy.ldm.cogvideo.model.CogVideoXTransformer3DModel(

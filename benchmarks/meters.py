@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -35,6 +35,11 @@ def reads(work: Callable[[], Any]) -> int:
     with Reads() as counter:
         work()
     return counter.count
+
+
+def num_bytes(tensors: Iterable[Tensor]) -> int:
+    """Memory of some tensors."""
+    return sum(t.numel() * t.element_size() for t in tensors)
 
 
 def activation_peak(work: Callable[[], Any], device: torch.device) -> int:

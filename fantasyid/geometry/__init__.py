@@ -1,1 +1,1 @@
-"""The 3D reading of a face: DECA, FLAME, mesh tables, mesh files, rendering."""
+"""Paper section 3.3: DECA, FLAME, mesh tables, spirals; editing (4.5), mesh files, rendering."""
