@@ -1,8 +1,7 @@
 """LoRA files for CogVideoX: which weight of the host's transformer a name stands for.
 
 Trainers name modules as diffusers does, with dots (diffusers, PEFT) or with underscores (kohya
-and its kin); the host knows its own names only. Source: host facts, section 5.2, the renaming of
-checkpoints, which `checkpoint.BASE_RULES` holds.
+and its kin); the host knows its own names only. Which is which, `keys` says.
 """
 
 from __future__ import annotations
@@ -10,24 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from math import prod
 
-from ..weights.keys import Shapes, sort_released_keys
+from ..shapes import Shapes
+from .keys import BLOCK_MODULES, OUTER_MODULES
 
-# Modules of the transformer in diffusers' names; a LoRA may have any of them.
-OUTER_MODULES = (
-    "patch_embed.proj",
-    "patch_embed.text_proj",
-    "time_embedding.linear_1",
-    "time_embedding.linear_2",
-    "norm_final",
-    "norm_out.linear",
-    "norm_out.norm",
-    "proj_out",
-)
-BLOCK_MODULES = (
-    *(f"attn1.{name}" for name in ("to_q", "to_k", "to_v", "to_out.0", "norm_q", "norm_k")),
-    *("ff.net.0.proj", "ff.net.2"),
-    *(f"norm{number}.{name}" for number in (1, 2) for name in ("linear", "norm")),
-)
 DOTTED_PREFIXES = ("", "transformer.", "base_model.model.", "diffusion_model.")
 FLAT_PREFIXES = ("lora_unet_", "lora_unet__", "lora_transformer_", "lycoris_")
 # Endings of the two factors: `(rank, in)` and `(out, rank)`.
@@ -49,13 +33,17 @@ def lora_names(num_blocks: int) -> dict[str, str]:
     Returns:
         Name in a file, without the factor's ending -> weight in the host's transformer.
     """
-    blocks = (f"transformer_blocks.{i}.{m}" for i in range(num_blocks) for m in BLOCK_MODULES)
-    released = sort_released_keys(f"{module}.weight" for module in (*OUTER_MODULES, *blocks)).base
+    modules = OUTER_MODULES | {
+        f"transformer_blocks.{i}.{released}": f"blocks.{i}.{host}"
+        for i in range(num_blocks)
+        for released, host in BLOCK_MODULES.items()
+    }
     found: dict[str, str] = {}
-    for weight, key in released.items():
-        for module in (weight.removesuffix(".weight"), key.removesuffix(".weight")):
-            found |= {f"{prefix}{module}": weight for prefix in DOTTED_PREFIXES}
-            found |= {prefix + module.replace(".", "_"): weight for prefix in FLAT_PREFIXES}
+    for released, host in modules.items():
+        for module in (host, released):
+            found |= {f"{prefix}{module}": f"{host}.weight" for prefix in DOTTED_PREFIXES}
+            flat = module.replace(".", "_")
+            found |= {f"{prefix}{flat}": f"{host}.weight" for prefix in FLAT_PREFIXES}
     return found
 
 

@@ -9,7 +9,6 @@ Source: paper section 3.2; the convolutional abstractor of Honeybee (arXiv 2312.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -17,12 +16,36 @@ from typing import Any
 import torch
 from einops import rearrange
 from torch import Tensor, nn
-from torch.nn.functional import silu
+from torch.nn.functional import adaptive_avg_pool2d, silu
 
-from .eva_keys import GRID, axes_of
+from ..key_map import KeyMap
+from ..shapes import ShapeReader, Shapes
+from .eva_keys import GRID
 
 TOKEN_GRID = 6  # 6 x 6 = 36 face tokens, each the mean of 4 x 4 patches
-BLOCKS_PER_STAGE = 3
+
+_STAGE = "face_abstractor.layers.9.0.net"
+ABSTRACTOR_KEYS = KeyMap(
+    [
+        ("face_abstractor.mapping_4.*", "mapping.*"),
+        ("face_abstractor.layers.8.0.pos_emb", "earlier_position"),
+        ("face_abstractor.layers.9.0.pos_emb", "position"),
+        ("face_abstractor.layers.9.0.readout.*", "readout.*"),
+        ("face_abstractor.layers.9.1.*", "feed_forward.*"),
+        ("face_abstractor.proj_out", "proj_out"),
+        *(
+            (f"{_STAGE}.{number}.b{{i+1}}.{released}", f"{stage}.{{i}}.{ours}")
+            for number, stage in ((0, "patches"), (2, "tokens"))
+            for released, ours in (
+                ("conv{j}.conv.*", "conv{j}.conv.*"),
+                ("conv{j}.bn.*", "conv{j}.norm.*"),  # named like a batch norm, but a LayerNorm
+                ("se.*", "squeeze_excite.*"),
+                ("downsample.conv.*", "shortcut.conv.*"),
+                ("downsample.bn.*", "shortcut.norm.*"),
+            )
+        ),
+    ]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,20 +69,25 @@ class AbstractorConfig:
     out_dim: int
 
     @staticmethod
-    def from_shapes(shapes: Mapping[str, Sequence[int]]) -> AbstractorConfig:
+    def from_shapes(shapes: Shapes) -> AbstractorConfig:
         """Read the sizes from the shapes of a state dict in this module's names.
 
         Raises:
             ValueError: An entry is missing or does not fit the others.
         """
-        dim, out_dim = axes_of(shapes, "proj_out", None, None)
+        read = ShapeReader(shapes, "face abstractor")
+        dim, out_dim = read.axes("proj_out", None, None)
         for table in ("earlier_position", "position"):
-            axes_of(shapes, table, 1, GRID * GRID, dim)
-        hidden = axes_of(shapes, "net.0.b1.conv1.conv.weight", None, dim, 1, 1)[0]
-        squeeze_first = axes_of(shapes, "net.0.b1.se.fc1.weight", None, hidden, 1, 1)[0]
-        squeeze = axes_of(shapes, "net.0.b2.se.fc1.weight", None, hidden, 1, 1)[0]
-        ff_dim = axes_of(shapes, "feed_forward.1.weight", None, dim)[0]
-        return AbstractorConfig(dim, hidden, squeeze_first, squeeze, ff_dim, out_dim)
+            read.axes(table, 1, GRID * GRID, dim)
+        hidden = read.size("patches.0.conv1.conv.weight", None, dim, 1, 1)
+        return AbstractorConfig(
+            dim,
+            hidden,
+            squeeze_first=read.size("patches.0.squeeze_excite.fc1.weight", None, hidden, 1, 1),
+            squeeze=read.size("patches.1.squeeze_excite.fc1.weight", None, hidden, 1, 1),
+            ff_dim=read.size("feed_forward.1.weight", None, dim),
+            out_dim=out_dim,
+        )
 
 
 class ConvNorm(nn.Module):
@@ -79,13 +107,12 @@ class ConvNorm(nn.Module):
         self.conv = operations.Conv2d(
             in_dim, out_dim, kernel, padding=kernel // 2, groups=groups, bias=False, **where
         )
-        # Named `bn` in the released file, but a LayerNorm.
-        self.bn = operations.LayerNorm(out_dim, eps=1e-5, **where)
+        self.norm = operations.LayerNorm(out_dim, eps=1e-5, **where)
 
     def forward(self, features: Tensor) -> Tensor:
         """`(B, C, H, W)` to `(B, C', H, W)`."""
         features = rearrange(self.conv(features), "b c h w -> b h w c")
-        return rearrange(self.bn(features), "b h w c -> b c h w")
+        return rearrange(self.norm(features), "b h w c -> b c h w")
 
 
 class SqueezeExcite(nn.Module):
@@ -111,21 +138,19 @@ class Bottleneck(nn.Module):
         super().__init__()
         self.conv1 = ConvNorm(in_dim, dim, operations, where)
         self.conv2 = ConvNorm(dim, dim, operations, where, kernel=3, groups=dim)
-        self.se = SqueezeExcite(dim, squeeze, operations, where)
+        self.squeeze_excite = SqueezeExcite(dim, squeeze, operations, where)
         self.conv3 = ConvNorm(dim, dim, operations, where)
-        self.downsample = (
-            nn.Identity() if in_dim == dim else ConvNorm(in_dim, dim, operations, where)
-        )
+        self.shortcut = nn.Identity() if in_dim == dim else ConvNorm(in_dim, dim, operations, where)
 
     def forward(self, features: Tensor) -> Tensor:
         """`(B, C, H, W)` to `(B, C', H, W)`."""
         inner = silu(self.conv1(features))
-        inner = self.se(silu(self.conv2(inner)))
-        return silu(self.conv3(inner) + self.downsample(features))
+        inner = self.squeeze_excite(silu(self.conv2(inner)))
+        return silu(self.conv3(inner) + self.shortcut(features))
 
 
-class Stage(nn.Module):
-    """Three bottlenecks, the first of which may change the width."""
+class Stage(nn.Sequential):
+    """Three bottlenecks, the first of which may change the width; the size stays."""
 
     def __init__(
         self,
@@ -135,15 +160,12 @@ class Stage(nn.Module):
         operations: ModuleType | Any,
         where: dict,
     ) -> None:
-        super().__init__()
         dim, squeeze = config.hidden, config.squeeze
-        self.b1 = Bottleneck(in_dim, dim, squeeze_first, operations, where)
-        self.b2 = Bottleneck(dim, dim, squeeze, operations, where)
-        self.b3 = Bottleneck(dim, dim, squeeze, operations, where)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """`(B, C, H, W)` to `(B, C', H, W)`."""
-        return self.b3(self.b2(self.b1(features)))
+        super().__init__(
+            Bottleneck(in_dim, dim, squeeze_first, operations, where),
+            Bottleneck(dim, dim, squeeze, operations, where),
+            Bottleneck(dim, dim, squeeze, operations, where),
+        )
 
 
 class FaceAbstractor(nn.Module):
@@ -171,13 +193,10 @@ class FaceAbstractor(nn.Module):
             operations.Linear(dim, dim, **where),
         )
         table = (1, GRID * GRID, dim)
-        self.earlier_position = nn.Parameter(torch.empty(table, **where), requires_grad=False)
-        self.position = nn.Parameter(torch.empty(table, **where), requires_grad=False)
-        self.net = nn.Sequential(
-            Stage(dim, config, config.squeeze_first, operations, where),
-            nn.AdaptiveAvgPool2d(TOKEN_GRID),
-            Stage(hidden, config, config.squeeze, operations, where),
-        )
+        self.earlier_position = nn.Parameter(torch.empty(table, **where))
+        self.position = nn.Parameter(torch.empty(table, **where))
+        self.patches = Stage(dim, config, config.squeeze_first, operations, where)
+        self.tokens = Stage(hidden, config, config.squeeze, operations, where)
         self.readout = nn.Sequential(
             operations.Linear(hidden, dim, **where),
             nn.SiLU(),
@@ -189,7 +208,18 @@ class FaceAbstractor(nn.Module):
             nn.GELU(),
             operations.Linear(config.ff_dim, dim, bias=False, **where),
         )
-        self.proj_out = nn.Parameter(torch.empty(dim, config.out_dim, **where), requires_grad=False)
+        self.proj_out = nn.Parameter(torch.empty(dim, config.out_dim, **where))
+        if operations is nn:  # the host's layers come without values, for those of a file
+            self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initial values of the tables and of the last projection; layers have their own.
+
+        Position tables as in ViT (deviation 0.02), the projection keeps the variance.
+        """
+        for table in (self.earlier_position, self.position):
+            nn.init.normal_(table, std=0.02)
+        nn.init.normal_(self.proj_out, std=self.config.dim**-0.5)
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """The face tokens.
@@ -215,7 +245,8 @@ class FaceAbstractor(nn.Module):
         # Released behaviour: the layer before this one adds its position table in place, so that
         # two tables are added although one was meant.
         x = x + self.earlier_position.to(x) + self.position.to(x)
-        x = self.net(rearrange(x, "b (h w) c -> b c h w", h=GRID))  # (B, hidden, 6, 6)
+        x = self.patches(rearrange(x, "b (h w) c -> b c h w", h=GRID))  # (B, hidden, 24, 24)
+        x = self.tokens(adaptive_avg_pool2d(x, TOKEN_GRID))  # (B, hidden, 6, 6)
         x = self.readout(rearrange(x, "b c h w -> b (h w) c"))  # (B, 36, C)
         # Released behaviour: no residual around the feed-forward.
         x = self.feed_forward(x)  # (B, 36, C)

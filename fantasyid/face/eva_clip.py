@@ -1,7 +1,7 @@
 """EVA02-CLIP-L-14-336, as far as the face tokens need it.
 
 Source: EVA-02 (arXiv 2303.11331): pre-norm blocks, SwiGLU with an inner norm, sub-LN in the
-attention, rotary positions on the patch tokens. `eva_file` says what is left out and why.
+attention, rotary positions on the patch tokens. `eva_keys` says what is left out and why.
 """
 
 from __future__ import annotations
@@ -15,15 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, silu
 
 from ..attention import attend
-from .eva_keys import HEAD_DIM, IMAGE, EvaConfig, eva_state_dict, select_released_keys
-
-__all__ = [
-    "EvaConfig",
-    "EvaVisionTransformer",
-    "eva_state_dict",
-    "preprocess",
-    "select_released_keys",
-]
+from .eva_keys import HEAD_DIM, IMAGE, EvaConfig
 
 ROPE_THETA = 10000.0
 ROPE_TRAINED_GRID = 16  # the tower was pretrained on 224 px; the 24 positions span the same range
@@ -42,10 +34,17 @@ class EvaAttention(nn.Module):
         self.q_proj = operations.Linear(dim, dim, bias=False, **where)
         self.k_proj = operations.Linear(dim, dim, bias=False, **where)
         self.v_proj = operations.Linear(dim, dim, bias=False, **where)
-        self.q_bias = nn.Parameter(torch.empty(dim, **where), requires_grad=False)
-        self.v_bias = nn.Parameter(torch.empty(dim, **where), requires_grad=False)
-        self.inner_attn_ln = operations.LayerNorm(dim, eps=1e-6, **where)
+        self.q_bias = nn.Parameter(torch.empty(dim, **where))
+        self.v_bias = nn.Parameter(torch.empty(dim, **where))
+        self.norm = operations.LayerNorm(dim, eps=1e-6, **where)
         self.proj = operations.Linear(dim, dim, **where)
+        if operations is nn:  # the host's layers come without values, for those of a file
+            self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """The biases of query and value begin at zero."""
+        nn.init.zeros_(self.q_bias)
+        nn.init.zeros_(self.v_bias)
 
     def forward(self, hidden_states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """`(B, N, C)` to `(B, N, C)`; `cos`, `sin` as `rotary_tables` gives them."""
@@ -53,22 +52,22 @@ class EvaAttention(nn.Module):
         key = self.k_proj(hidden_states)
         value = self.v_proj(hidden_states) + self.v_bias.to(hidden_states)
         query, key = (rotate(x, cos, sin, self.num_heads) for x in (query, key))
-        return self.proj(self.inner_attn_ln(attend(query, key, value, self.num_heads)))
+        return self.proj(self.norm(attend(query, key, value, self.num_heads)))
 
 
 class EvaSwiGlu(nn.Module):
-    """`w3(norm(silu(w1 x) * w2 x))`."""
+    """`down(norm(silu(gate x) * up x))`."""
 
     def __init__(self, config: EvaConfig, operations: ModuleType | Any, where: dict) -> None:
         super().__init__()
-        self.w1 = operations.Linear(config.dim, config.mlp_dim, **where)
-        self.w2 = operations.Linear(config.dim, config.mlp_dim, **where)
-        self.ffn_ln = operations.LayerNorm(config.mlp_dim, eps=1e-6, **where)
-        self.w3 = operations.Linear(config.mlp_dim, config.dim, **where)
+        self.gate = operations.Linear(config.dim, config.mlp_dim, **where)
+        self.up = operations.Linear(config.dim, config.mlp_dim, **where)
+        self.norm = operations.LayerNorm(config.mlp_dim, eps=1e-6, **where)
+        self.down = operations.Linear(config.mlp_dim, config.dim, **where)
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """`(B, N, C)` to `(B, N, C)`."""
-        return self.w3(self.ffn_ln(silu(self.w1(hidden_states)) * self.w2(hidden_states)))
+        return self.down(self.norm(silu(self.gate(hidden_states)) * self.up(hidden_states)))
 
 
 class EvaBlock(nn.Module):
@@ -115,13 +114,18 @@ class EvaVisionTransformer(nn.Module):
         self.config = config
         tokens = config.grid * config.grid + 1
         self.patch_embed = EvaPatchEmbed(config, operations, where)
-        self.cls_token = nn.Parameter(torch.empty(1, 1, config.dim, **where), requires_grad=False)
-        self.pos_embed = nn.Parameter(
-            torch.empty(1, tokens, config.dim, **where), requires_grad=False
-        )
+        self.class_token = nn.Parameter(torch.empty(1, 1, config.dim, **where))
+        self.positions = nn.Parameter(torch.empty(1, tokens, config.dim, **where))
         self.blocks = nn.ModuleList(
             EvaBlock(config, operations, where) for _ in range(config.built_depth)
         )
+        if operations is nn:  # the host's layers come without values, for those of a file
+            self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Class token and positions as in ViT: normal with deviation 0.02."""
+        nn.init.normal_(self.class_token, std=0.02)
+        nn.init.normal_(self.positions, std=0.02)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """The hidden state that the abstractor reads (level 4).
@@ -143,8 +147,8 @@ class EvaVisionTransformer(nn.Module):
         if pixels.ndim != 4 or tuple(pixels.shape[1:]) != (3, side, side):
             raise ValueError(f"pixels are {tuple(pixels.shape)}, expected (B, 3, {side}, {side})")
         patches = self.patch_embed(pixels)  # (B, 576, C)
-        cls = self.cls_token.to(patches).expand(patches.shape[0], -1, -1)  # (B, 1, C)
-        x = torch.cat([cls, patches], dim=1) + self.pos_embed.to(patches)  # (B, 577, C)
+        cls = self.class_token.to(patches).expand(patches.shape[0], -1, -1)  # (B, 1, C)
+        x = torch.cat([cls, patches], dim=1) + self.positions.to(patches)  # (B, 577, C)
         cos, sin = (table.to(x) for table in rotary_tables(self.config.grid))
         levels: list[Tensor] = []
         for index, block in enumerate(self.blocks):

@@ -1,146 +1,105 @@
-"""What a weights file really is: by its tensors, whatever its name says; tiny or of real size."""
+"""What a file of weights is, told by its tensors' names and shapes, whatever its name says."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from .header import is_safetensors, read_header
-from .keys import sort_released_keys
-from .lookalikes import describe_keys
-from .read import is_zip, model_files, read_torch_file, sniff
-from .safe_pickle import read_pickle
-from .third_party import DECA_PREFIX, LEGACY_TORCH_MAGIC
-
-Shapes = Mapping[str, tuple[int, ...]]
-
-# Kind of file -> a tensor whose size tells real from tiny, its axis, and that size in the releases.
-MEASURES: dict[str, tuple[tuple[str, ...], int, int]] = {
-    "transformer": (("patch_embed.proj.weight",), 0, 3072),
-    "adapter": (("layer_attention.0.to_out.weight",), 0, 3072),
-    "eva": (("visual.cls_token", "cls_token"), 2, 1024),
-    "t5": (("encoder.block.0.layer.0.SelfAttention.q.weight",), 1, 4096),
-    "vae": (("decoder.conv_in.conv.weight",), 0, 512),
-    "deca": (("encoder.conv1.weight", DECA_PREFIX + "encoder.conv1.weight"), 0, 64),
+# A key that only such a file has (or the start of one), its kind ("" for what is no use here),
+# and words for it. First match wins.
+LOOKALIKES = (
+    ("local_facial_extractor.", "", "ConsisID, a different identity model on CogVideoX"),
+    ("decoder.mid_block.resnets.0.norm1.conv_y.conv.weight", "vae", "the CogVideoX VAE"),
+    ("decoder.mid_block.resnets.0.norm1.norm_layer.weight", "vae", "the CogVideoX VAE"),
+    ("decoder.mid.block_1.norm1.weight", "", "an image VAE"),
+    ("encoder.block.0.layer.0.SelfAttention.q.weight", "t5", "a T5 text encoder"),
+    ("visual.blocks.0.attn.q_proj.weight", "eva", "an EVA02-CLIP checkpoint"),
+    ("blocks.0.attn.inner_attn_ln.weight", "eva", "an EVA02-CLIP vision tower"),
+    ("visual.", "", "a CLIP checkpoint, but not EVA02-CLIP"),
+    ("vision_model.", "", "a Hugging Face CLIP vision model"),
+    ("E_flame", "deca", "the DECA checkpoint"),
+    ("encoder.layer1.0.conv1.weight", "deca", "the encoder of a DECA checkpoint"),
+    ("shapedirs", "flame", "a FLAME model"),
+    ("down_transform", "mesh tables", "the mesh transforms"),
+    ("coarse_index", "mesh tables", "the mesh tables"),
+    ("model.diffusion_model.", "", "a whole Stable Diffusion style checkpoint"),
+)
+ADAPTER_PARTS = ("face_abstractor.", "vertex_spiral_net.", "vertex_reducer.", "layer_attention.")
+# Keys of a video transformer of the CogVideoX family: diffusers' names, ComfyUI's names.
+FAMILY = {
+    "transformer_blocks.0.attn1.to_q.weight": "",
+    "blocks.0.attn_out.weight": " in ComfyUI's own names",
 }
-# For files whose counts are fixed: below this share of the released size it is no release.
-REAL_SHARE = 0.75
+PATCHES = "patch_embed.proj.weight"
+BODIES = {6890: "an SMPL body model", 10475: "an SMPL-X body model"}
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
-    """What is in a file, or in a model folder.
-
-    Attributes:
-        kind: As in the table of model files; "adapter" for an adapter alone, "" for a stranger.
-        words: In words that end a sentence.
-        tensors: How many there are.
-        size: Bytes on disk.
-        real: Whether it has the sizes of the releases; None where that cannot be told.
-        shapes: Name to shape, where the format tells it.
-        bytes_of: Name to bytes, likewise.
-        converted: Whether it is safetensors, where the makers publish a pickle.
-    """
-
-    kind: str
-    words: str
-    tensors: int
-    size: int
-    real: bool | None
-    shapes: Shapes
-    bytes_of: Mapping[str, int]
-    converted: bool = False
-
-
-def inspect_file(path: Path) -> Content:
-    """Look at the tensors of a file or model folder without reading more than is needed.
-
-    Raises:
-        FileNotFoundError: A folder without weights, or with a shard missing.
-        ValueError: Damaged, cut short, a page or a pointer instead of a file; named.
-    """
-    files = model_files(path)
-    shapes: dict[str, tuple[int, ...]] = {}
-    bytes_of: dict[str, int] = {}
-    for file in files:
-        found, found_bytes = _tensors(file)
-        shapes |= found
-        bytes_of |= found_bytes
-    size = sum(file.stat().st_size for file in files)
-    kind = kind_of(shapes)
-    converted = is_safetensors(files[0])
-    words = describe_keys(shapes)
-    return Content(kind, words, len(shapes), size, None, shapes, bytes_of, converted)
-
-
-def is_real(content: Content, released_size: int) -> bool | None:
-    """Whether a file has the sizes of the releases, or None where nothing tells.
+def describe_keys(keys: Iterable[str] | Mapping[str, Any]) -> str:
+    """What a file looks like, in words that end a sentence.
 
     Args:
-        released_size: Bytes of the released file.
+        keys: Names, or a mapping from names to tensors, arrays or shapes; with shapes, members of
+            one family are told apart.
     """
-    if content.kind in MEASURES:
-        names, axis, expected = MEASURES[content.kind]
-        for name in names:
-            shape = content.shapes.get(name, ())
-            if len(shape) > axis:
-                return shape[axis] == expected
-        return None
-    if content.kind == "flame" and not content.converted:  # its counts are the same in both
-        return content.size >= REAL_SHARE * released_size
-    return None
+    kind, words = recognize(keys)
+    if kind or words:
+        return f"it looks like {words}"
+    return "its first keys are " + (", ".join([str(key) for key in keys][:3]) or "none at all")
 
 
-def kind_of(shapes: Shapes) -> str:
-    """The kind of a file by the names of its tensors; "" for a stranger."""
-    keys = sort_released_keys(shapes)
-    if keys.base and "patch_embed.proj.weight" in shapes and keys.has_adapter:
-        return "transformer"
-    if keys.has_adapter:
-        return "adapter"
-    looks = describe_keys(shapes)
-    for words, kind in _KINDS.items():
-        if looks == f"it looks like {words}":
-            return kind
-    return ""
+def recognize(keys: Iterable[str] | Mapping[str, Any]) -> tuple[str, str]:
+    """The kind of a file, as in the table of model files, and words for it.
+
+    Args:
+        keys: As for `describe_keys`.
+
+    Returns:
+        The kind: "transformer" with an adapter, "base" without, "adapter" for one alone; "" for
+        what is no use here, with words "" for a stranger.
+    """
+    shapes = _shapes(keys) if isinstance(keys, Mapping) else {}
+    names = [str(key) for key in keys]
+    body = BODIES.get(next(iter(shapes.get("v_template", ())), 0))
+    if body:
+        return "", body
+    for start, kind, words in LOOKALIKES:
+        if any(name.startswith(start) for name in names):
+            return kind, words
+    has_adapter = all(any(n.startswith(part) for n in names) for part in ADAPTER_PARTS)
+    some_adapter = any(name.startswith(ADAPTER_PARTS) for name in names)
+    transformer = _describe_transformer(names, shapes)
+    if transformer and some_adapter:
+        return "transformer" if has_adapter else "base", f"a FantasyID model on {transformer}"
+    if transformer:
+        return "base", f"{transformer}, without the FantasyID adapter"
+    if some_adapter:
+        return "adapter" if has_adapter else "", "the FantasyID adapter, without a transformer"
+    return "", ""
 
 
-_KINDS = {
-    "an EVA02-CLIP checkpoint": "eva",
-    "an EVA02-CLIP vision tower": "eva",
-    "a T5 text encoder": "t5",
-    "the CogVideoX VAE": "vae",
-    "the DECA checkpoint": "deca",
-    "a FLAME model": "flame",
-    "the mesh transforms": "mesh tables",
-    "the mesh tables": "mesh tables",
-}
+def _shapes(entries: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    found = {str(name): getattr(value, "shape", value) for name, value in entries.items()}
+    return {
+        name: tuple(shape)
+        for name, shape in found.items()
+        if isinstance(shape, Sequence) and all(isinstance(n, int) for n in shape)
+    }
 
 
-def _tensors(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, int]]:
-    sniff(path)
-    if is_safetensors(path):
-        entries = read_header(path).entries
-        return (
-            {name: entry.shape for name, entry in entries.items()},
-            {name: entry.end - entry.start for name, entry in entries.items()},
-        )
-    with path.open("rb") as file:
-        legacy = file.read(len(LEGACY_TORCH_MAGIC)) == LEGACY_TORCH_MAGIC
-    content = read_torch_file(path) if legacy or is_zip(path) else read_pickle(path)
-    flat = {str(name): value for name, value in _flat(content)}
-    shapes = {name: tuple(getattr(value, "shape", ())) for name, value in flat.items()}
-    return shapes, {name: getattr(value, "nbytes", 0) for name, value in flat.items()}
-
-
-def _flat(content: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Entries of a table, those of tables in it behind a dot."""
-    found: list[tuple[str, Any]] = []
-    for name, value in content.items():
-        if isinstance(value, Mapping):
-            found += [(f"{name}.{inner}", part) for inner, part in value.items()]
-        else:
-            found.append((name, value))
-    return found
+def _describe_transformer(names: Sequence[str], shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """Which CogVideoX transformer it is; "" for anything else."""
+    style = next((words for key, words in FAMILY.items() if key in names), None)
+    if style is None:
+        return ""
+    patches = shapes.get(PATCHES, ())
+    if len(patches) == 2 or any(name.startswith("ofs_embedding") for name in names):
+        return f"a CogVideoX 1.5 transformer{style}"
+    if not patches:
+        return f"a CogVideoX transformer{style}"
+    width, channels = patches[:2]
+    if width == 1920:
+        return f"a CogVideoX-2b transformer (30 heads of 64){style}"
+    family = "CogVideoX-5b" if width == 3072 else f"a CogVideoX transformer {width} wide,"
+    kinds = {16: "text-to-video", 32: "image-to-video", 48: "inpainting"}
+    kind = kinds.get(channels, "of an unknown kind")
+    return f"{family} {kind} ({channels} input channels){style}"

@@ -1,79 +1,64 @@
-"""Released files: which key goes where, and whether all are there.
+"""Released files: which key is which weight, both ways, and whether all are there.
 
-On disk every file keeps its released names. The rules below are the whole of the mapping: each
-released key is part of the base transformer, a live part of the adapter, or dead with a reason.
-A base that was converted for the host carries the host's names, which stay as they are.
-Source: docs/released-model.md, sections 0, 2 and 6.
+On disk every file keeps its released names. Each key is part of the base transformer, a live part
+of the adapter, or dead with a reason. A base that was converted for the host carries the host's
+names. Source: docs/released-model.md, sections 0, 2 and 6.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
-from torch import Tensor
+from ..cogvideox.keys import BASE_KEYS
+from ..face.abstractor import ABSTRACTOR_KEYS
+from ..key_map import KeyMap
+from ..shapes import Shapes
 
-Shapes = Mapping[str, Sequence[int]]
+T = TypeVar("T")
 
-# Diffusers names of the base transformer -> names of the host's CogVideoX class; the last two are
-# the host's names themselves.
-BASE_RULES = (
-    (r"^(patch_embed\.(?:proj|text_proj)\.(?:weight|bias))$", r"\1"),
-    (r"^(patch_embed\.pos_embedding)$", r"\1"),
-    (r"^time_embedding\.linear_(.*)$", r"time_embedding_linear_\1"),
-    (r"^ofs_embedding\.linear_(.*)$", r"ofs_embedding_linear_\1"),
-    (r"^transformer_blocks\.(\d+)\.attn1\.to_([qkv])\.(.*)$", r"blocks.\1.\2.\3"),
-    (r"^transformer_blocks\.(\d+)\.attn1\.to_out\.0\.(.*)$", r"blocks.\1.attn_out.\2"),
-    (r"^transformer_blocks\.(\d+)\.attn1\.(norm_[qk]\..*)$", r"blocks.\1.\2"),
-    (r"^transformer_blocks\.(\d+)\.ff\.net\.0\.proj\.(.*)$", r"blocks.\1.ff_proj.\2"),
-    (r"^transformer_blocks\.(\d+)\.ff\.net\.2\.(.*)$", r"blocks.\1.ff_out.\2"),
-    (r"^transformer_blocks\.(\d+)\.(norm[12]\.(?:linear|norm)\..*)$", r"blocks.\1.\2"),
-    (r"^((?:norm_final|norm_out\.linear|norm_out\.norm|proj_out)\.(?:weight|bias))$", r"\1"),
-    (r"^((?:time|ofs)_embedding_linear_[12]\.(?:weight|bias))$", r"\1"),
-    (
-        r"^(blocks\.\d+\.(?:[qkv]|attn_out|norm_[qk]|ff_proj|ff_out|norm[12]\.(?:linear|norm))"
-        r"\.(?:weight|bias))$",
-        r"\1",
-    ),
+_BLOCK = "vertex_spiral_net.transformer.layers.{i}"
+_UPSAMPLER = "vertex_spiral_net.vtx_upsampler.de_layers"
+_REDUCER = "vertex_reducer.conv_block{i+1}"
+FUSION_KEYS = KeyMap(
+    [
+        ("vertex_spiral_net.vtx_query", "vertex_queries"),
+        ("vertex_spiral_net.hw_down.*", "face_projection.*"),
+        (f"{_BLOCK}.0.norm.*", "blocks.{i}.norm1.*"),
+        (f"{_BLOCK}.0.fn.to_qkv.*", "blocks.{i}.to_qkv.*"),
+        (f"{_BLOCK}.0.fn.to_out.0.*", "blocks.{i}.to_out.*"),
+        (f"{_BLOCK}.1.norm.*", "blocks.{i}.norm2.*"),
+        (f"{_BLOCK}.1.fn.net.0.*", "blocks.{i}.fc1.*"),
+        (f"{_BLOCK}.1.fn.net.3.*", "blocks.{i}.fc2.*"),
+        (f"{_UPSAMPLER}.0.conv.layer.*", "upsample.0.*"),
+        (f"{_UPSAMPLER}.1.conv.layer.*", "upsample.1.*"),
+        (f"{_UPSAMPLER}.2.layer.*", "upsample.2.*"),
+        ("vertex_spiral_net.vtx_descriptor_head.0.*", "descriptor.*"),
+        (f"{_REDUCER}.conv_in.conv1d.*", "reducer.{i}.conv_in.*"),
+        (f"{_REDUCER}.conv_out.conv1d.*", "reducer.{i}.conv_out.*"),
+        (f"{_REDUCER}.conv_in.group_norm.*", "reducer.{i}.norm_in.*"),
+        (f"{_REDUCER}.conv_out.group_norm.*", "reducer.{i}.norm_out.*"),
+        (f"{_REDUCER}.residual_conv.*", "reducer.{i}.residual.*"),
+    ]
 )
-
-ABSTRACTOR_RULES = (
-    (r"^face_abstractor\.mapping_4\.(.*)$", r"mapping.\1"),
-    (r"^face_abstractor\.layers\.8\.0\.pos_emb$", r"earlier_position"),
-    (r"^face_abstractor\.layers\.9\.0\.pos_emb$", r"position"),
-    (r"^face_abstractor\.layers\.9\.0\.((?:net|readout)\..*)$", r"\1"),
-    (r"^face_abstractor\.layers\.9\.1\.(.*)$", r"feed_forward.\1"),
-    (r"^face_abstractor\.(proj_out)$", r"\1"),
+INJECTION_KEYS = KeyMap(
+    [
+        ("layer_attention.{i}.norm1.*", "injectors.{i}.norm_tokens.*"),
+        ("layer_attention.{i}.norm2.*", "injectors.{i}.norm_hidden.*"),
+        *(
+            (f"layer_attention.{{i}}.{name}.weight", f"injectors.{{i}}.{name}.weight")
+            for name in ("to_q", "to_kv", "to_out")
+        ),
+    ]
 )
-
-_BLOCK = r"^vertex_spiral_net\.transformer\.layers\.(\d+)"
-_REDUCER = r"^vertex_reducer\.conv_block(\d+)"
-FUSION_RULES = (
-    (r"^vertex_spiral_net\.vtx_query$", r"vertex_queries"),
-    (r"^vertex_spiral_net\.hw_down\.(.*)$", r"face_projection.\1"),
-    (_BLOCK + r"\.0\.norm\.(.*)$", r"blocks.\1.norm1.\2"),
-    (_BLOCK + r"\.0\.fn\.to_qkv\.(.*)$", r"blocks.\1.to_qkv.\2"),
-    (_BLOCK + r"\.0\.fn\.to_out\.0\.(.*)$", r"blocks.\1.to_out.\2"),
-    (_BLOCK + r"\.1\.norm\.(.*)$", r"blocks.\1.norm2.\2"),
-    (_BLOCK + r"\.1\.fn\.net\.0\.(.*)$", r"blocks.\1.fc1.\2"),
-    (_BLOCK + r"\.1\.fn\.net\.3\.(.*)$", r"blocks.\1.fc2.\2"),
-    (
-        r"^vertex_spiral_net\.vtx_upsampler\.de_layers\.([01])\.conv\.layer\.(.*)$",
-        r"upsample.\1.\2",
-    ),
-    (r"^vertex_spiral_net\.vtx_upsampler\.de_layers\.2\.layer\.(.*)$", r"upsample.2.\1"),
-    (r"^vertex_spiral_net\.vtx_descriptor_head\.0\.(.*)$", r"descriptor.\1"),
-    (_REDUCER + r"\.conv_(in|out)\.conv1d\.(.*)$", r"reducer.<\1>.conv_\2.\3"),
-    (_REDUCER + r"\.conv_(in|out)\.group_norm\.(.*)$", r"reducer.<\1>.norm_\2.\3"),
-    (_REDUCER + r"\.residual_conv\.(.*)$", r"reducer.<\1>.residual.\2"),
-)
-
-INJECTION_RULES = (
-    (r"^layer_attention\.(\d+)\.norm1\.(.*)$", r"injectors.\1.norm_tokens.\2"),
-    (r"^layer_attention\.(\d+)\.norm2\.(.*)$", r"injectors.\1.norm_hidden.\2"),
-    (r"^layer_attention\.(\d+)\.(to_q|to_kv|to_out)\.weight$", r"injectors.\1.\2.weight"),
-)
+PARTS = {
+    "base": BASE_KEYS,
+    "abstractor": ABSTRACTOR_KEYS,
+    "fusion": FUSION_KEYS,
+    "injection": INJECTION_KEYS,
+}
 
 # Released keys that never influence the output, with the reason. Each was replaced by noise in
 # the reference implementation: the output changed by exactly 0.0.
@@ -107,29 +92,14 @@ class ReleasedKeys:
         return bool(self.abstractor and self.fusion and self.injection)
 
 
-def _rename(key: str, rules: Iterable[tuple[str, str]]) -> str | None:
-    for pattern, replacement in rules:
-        name, count = re.subn(pattern, replacement, key)
-        if count:
-            # The reducer's blocks are numbered from 1 in the file, from 0 here.
-            return re.sub(r"<(\d+)>", lambda m: str(int(m[1]) - 1), name)
-    return None
-
-
 def sort_released_keys(keys: Iterable[str]) -> ReleasedKeys:
     """Sort the keys of a transformer folder or an adapter file by part."""
     found = ReleasedKeys()
-    parts = (
-        (found.base, BASE_RULES),
-        (found.abstractor, ABSTRACTOR_RULES),
-        (found.fusion, FUSION_RULES),
-        (found.injection, INJECTION_RULES),
-    )
     for key in keys:
-        for part, rules in parts:
-            name = _rename(key, rules)
-            if name is not None and name not in part:
-                part[name] = key
+        for part, key_map in PARTS.items():
+            names, name = getattr(found, part), key_map.to_ours(key)
+            if name is not None and name not in names:
+                names[name] = key
                 break
         else:
             reason = next((why for pattern, why in DEAD_RULES if re.match(pattern, key)), None)
@@ -138,6 +108,23 @@ def sort_released_keys(keys: Iterable[str]) -> ReleasedKeys:
             else:
                 found.dead[key] = reason
     return found
+
+
+def to_released(part: str, state_dict: Mapping[str, T]) -> dict[str, T]:
+    """A state dict of one of our modules under the released names, as it is saved.
+
+    Args:
+        part: A key of `PARTS`: "base" gives diffusers' names, the others those of the adapter.
+        state_dict: Our names to anything.
+
+    Raises:
+        ValueError: A name is not of that part.
+    """
+    released = {PARTS[part].to_released(name): value for name, value in state_dict.items()}
+    if None in released:
+        strange = [name for name in state_dict if PARTS[part].to_released(name) is None]
+        raise ValueError(f"{', '.join(strange[:5])}: no such weights in the released {part}")
+    return {name: value for name, value in released.items() if name is not None}
 
 
 def check_state_dict(expected: Shapes, found: Shapes, source: str) -> None:
@@ -162,6 +149,11 @@ def check_state_dict(expected: Shapes, found: Shapes, source: str) -> None:
         raise ValueError(f"{source} does not fit. {'. '.join(problems)}.")
 
 
-def shapes_of(state_dict: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+class _Shaped(Protocol):
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+
+def shapes_of(state_dict: Mapping[str, _Shaped]) -> dict[str, tuple[int, ...]]:
     """Names and shapes of a state dict."""
-    return {k: tuple(v.shape) for k, v in state_dict.items()}
+    return {name: tuple(tensor.shape) for name, tensor in state_dict.items()}

@@ -1,12 +1,8 @@
-"""Files of weights: found, told apart by their content, and opened without running anything.
-
-A name says little: pages, pointers and half downloads are saved under the names of weights.
-"""
+"""Files of weights: found, told apart by their content, and opened without running anything."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,32 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from .header import SUFFIXES, is_safetensors, read_header
-from .lookalikes import describe_keys
-
-ZIP_MAGIC = b"PK\x03\x04"
-
-
-def sniff(path: Path) -> None:
-    """Refuse what is often saved in place of a weights file.
-
-    Raises:
-        ValueError: The file is empty, an HTML page, or a Git LFS pointer.
-    """
-    with path.open("rb") as file:
-        head = file.read(64)
-    if not head:
-        raise ValueError(f"{path} is empty (0 bytes): the download broke off, fetch it again")
-    if re.match(rb"\s*<[!?a-zA-Z]", head):
-        raise ValueError(
-            f"{path} is an HTML page, not weights: the download page was saved instead of the file"
-        )
-    if head.startswith(b"version https://git-lfs"):
-        raise ValueError(
-            f"{path} is a Git LFS pointer of {path.stat().st_size} bytes: fetch the file itself "
-            "(git lfs pull)"
-        )
-
+from .describe import describe_keys
+from .header import SUFFIXES, Form, read_header, sniff
 
 def read_weights(
     path: Path, read_safetensors: Callable[[Path], dict[str, Tensor]] | None = None
@@ -56,8 +28,7 @@ def read_weights(
     Raises:
         ValueError: The file is damaged, or holds something other than tensors.
     """
-    sniff(path)
-    if not is_safetensors(path):
+    if sniff(path) is not Form.SAFETENSORS:
         return read_torch_file(path)
     read_header(path)
     try:
@@ -75,11 +46,11 @@ def read_torch_file(path: Path) -> dict[str, Any]:
         ValueError: The file is no torch file, or holds something other than tensors and plain
             containers (which is never executed).
     """
-    sniff(path)
+    form = sniff(path)
     if path.suffix in SUFFIXES:
         raise ValueError(f"{path} is no safetensors file but one of torch: rename it to .pt")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip(path))
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=form is Form.TORCH_ZIP)
     except Exception as error:
         raise ValueError(
             f"{path} cannot be read as a torch file of plain tensors: {_first_line(error)}"
@@ -87,12 +58,6 @@ def read_torch_file(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}, expected a dict of tensors")
     return content
-
-
-def is_zip(path: Path) -> bool:
-    """Whether a torch file is of the zip format (torch 1.6 and later)."""
-    with path.open("rb") as file:
-        return file.read(len(ZIP_MAGIC)) == ZIP_MAGIC
 
 
 def _first_line(error: Exception) -> str:
@@ -135,20 +100,14 @@ def weight_files(folder: Path) -> list[Path]:
     )
 
 
-def _text(name: Any) -> str:
-    if not isinstance(name, str):
-        raise TypeError(f"{name!r} is no name of a file")
-    return name
-
-
 def _shards(index: Path) -> list[Path]:
     folder = index.parent
     try:
-        names = sorted(set(map(_text, json.loads(index.read_text("utf-8"))["weight_map"].values())))
+        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+        # A name that leads out of the folder would read somebody else's file.
+        strange = [n for n in names if n in ("", ".", "..") or set(n) & set("/\\:")]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{index} is no index of shards: {_first_line(error)}") from error
-    # A name that leads out of the folder would read somebody else's file.
-    strange = [n for n in names if n in ("", ".", "..") or "/" in n or "\\" in n or ":" in n]
     if strange:
         raise ValueError(f"{index} names files outside its folder: {', '.join(strange[:5])}")
     missing = [name for name in names if not (folder / name).is_file()]

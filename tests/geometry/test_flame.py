@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from fantasyid.geometry.flame import Flame, FlameConfig, flame_state_dict
 from fantasyid.geometry.rotations import rotation_matrix
-from fantasyid.weights.safe_pickle import SparseColumns
+from fantasyid.geometry.sparse import SparseColumns
 
 NUM_VERTICES = 40
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fantasyid.geometry.spiral import spiral_table
 from fantasyid.geometry.topology import mesh_tables
-from fantasyid.weights.safe_pickle import SparseColumns
+from fantasyid.geometry.sparse import SparseColumns
 
 
 def sphere(rings: int, around: int) -> tuple[int, list[tuple[int, int, int]]]:

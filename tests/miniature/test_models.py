@@ -17,7 +17,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from fantasyid.geometry.topology import mesh_tables
-from fantasyid.weights.safe_pickle import SparseColumns, read_pickle
+from fantasyid.geometry.sparse import SparseColumns
+from fantasyid.weights.safe_pickle import read_pickle
 from miniature import TinyModels, write_tiny_models
 from miniature.checkpoints import deca_file, num_positions, transformer_files
 from miniature.host_files import T5_MARK, vae_shapes
