@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -88,6 +89,7 @@ class Bench:
         from fantasyid.identity import Identity
         from fantasyid.injection.layers import InjectionConfig, LayerInjectors, LayerKeysValues
         from fantasyid.injection.steering import Steering
+        from fantasyid.weights.released import ModuleWeights
 
         transformer = comfy.ldm.cogvideo.model.CogVideoXTransformer3DModel(
             num_attention_heads=DIM // 64,
@@ -108,7 +110,7 @@ class Bench:
         parts = []
         for kind in (LayerKeysValues, LayerInjectors):
             weights = random_weights(kind(config, device="meta"), dtype)
-            parts.append(managed(lambda kind=kind, **w: kind(config, **w), weights, "random"))
+            parts.append(managed(ModuleWeights(partial(kind, config), weights)))
         nothing: Any = None
         adapter = Adapter(nothing, nothing, *parts, tables=nothing, source="random")
         tokens = torch.randn(1, IDENTITY_TOKENS, CONTEXT_DIM)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,20 +17,17 @@ def build_model(ours, released: dict[str, Tensor], dtype=torch.float32) -> tuple
     The host would compute bfloat16 weights in float32 on a CPU; here they compute in bfloat16,
     as on a GPU.
     """
-    checkpoint, weights = ours("fantasyid.weights.keys"), ours("fantasyid.comfyui.weights")
-    keys = checkpoint.sort_released_keys(released)
-    base = {name: released[key].to(dtype) for name, key in keys.base.items()}
-    model = weights._base("seeded", base, {"dtype": dtype}, False)
+    weights = ours("fantasyid.comfyui.weights")
+    parts = ours("fantasyid.weights.released").Released(Path("seeded"), released)
+    base = {name: released[key].to(dtype) for name, key in parts.keys.base.items()}
+    model = weights.host_base("seeded", base, {"dtype": dtype}, False)
     model.model.manual_cast_dtype = None
-    if not keys.injection:
+    if not parts.keys.injection:
         return model, None
-    parts = ours("fantasyid.weights.adapter").injector_parts(
-        keys, checkpoint.shapes_of(released), "seeded"
-    )
     patchers = []
-    for part in parts:
-        state = {name: released[key].to(dtype) for name, key in part.names.items()}
-        patchers.append(weights.managed(part.build, state, part.source))
+    for part in parts.injectors():
+        state = {name: tensor.to(dtype) for name, tensor in part.weights.items()}
+        patchers.append(weights.managed(replace(part, weights=state)))
     none: Any = None
     return model, weights.Adapter(none, none, *patchers, tables=none, source="seeded")
 

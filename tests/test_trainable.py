@@ -8,6 +8,8 @@ from fusion.meshes import SMALL_FUSION, small_tables
 from torch import nn
 
 from fantasyid.face.abstractor import AbstractorConfig, FaceAbstractor
+from fantasyid.face.eva_clip import EvaVisionTransformer
+from fantasyid.face.eva_keys import EvaConfig
 from fantasyid.fusion.transformer import VertexFusion
 from fantasyid.injection.layers import (
     InjectedIdentity,
@@ -40,6 +42,11 @@ def abstract() -> tuple[nn.Module, tuple]:
     return FaceAbstractor(ABSTRACTOR, operations=nn), (torch.randn(2, 577, 64),)
 
 
+def see() -> tuple[nn.Module, tuple]:
+    tower = EvaVisionTransformer(EvaConfig(dim=64, depth=6, mlp_dim=32), operations=nn)
+    return tower, (torch.randn(1, 3, 336, 336),)
+
+
 def fuse() -> tuple[nn.Module, tuple]:
     tables = small_tables()
     inputs = torch.randn(2, 5, 64), torch.randn(2, tables.num_vertices, 3) * 0.1, tables
@@ -50,7 +57,7 @@ def inject() -> tuple[nn.Module, tuple]:
     return Injection(operations=nn), (torch.randn(2, 5, 48), torch.randn(1, 7, 256))
 
 
-@pytest.mark.parametrize("build", [fuse, inject])
+@pytest.mark.parametrize("build", [abstract, see, fuse, inject])
 def test_a_fresh_module_is_finite_and_every_parameter_learns(build):
     """The first step frees what stands before a projection that starts at zero."""
     torch.manual_seed(3)
@@ -72,7 +79,7 @@ def test_a_fresh_module_is_finite_and_every_parameter_learns(build):
     assert dead == []
 
 
-@pytest.mark.parametrize("build", [fuse, inject])
+@pytest.mark.parametrize("build", [abstract, see, fuse, inject])
 def test_fresh_parameters_come_from_the_seed(build):
     def weights() -> dict[str, torch.Tensor]:
         torch.manual_seed(3)

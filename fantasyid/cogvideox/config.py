@@ -1,17 +1,12 @@
-"""Which keys and shapes the base transformer of a checkpoint must have, and its `config.json`."""
+"""Which weights the base transformer of a checkpoint must have, and what its config may say."""
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from ..weights.keys import ReleasedKeys, Shapes, check_state_dict
-from ..weights.lookalikes import describe_keys
-from ..weights.read import transformer_folder
+from ..shapes import ShapeReader, Shapes
 
 HEAD_DIM = 64
 IN_CHANNELS = 32
@@ -41,39 +36,29 @@ class TransformerConfig:
     positions: int
 
     @classmethod
-    def from_shapes(cls, shapes: Mapping[str, Sequence[int]]) -> TransformerConfig:
+    def from_shapes(cls, shapes: Shapes) -> TransformerConfig:
         """Read the sizes.
 
         Raises:
             ValueError: The transformer is not CogVideoX image-to-video 1.0, or lacks a key that
                 its sizes are read from.
         """
-
-        def shape(name: str, axes: int) -> tuple[int, ...]:
-            found = tuple(shapes.get(name, ()))
-            if len(found) != axes:
-                raise ValueError(
-                    f"{name} is {found or 'missing'}, expected {axes} axes: this is not the "
-                    "transformer of CogVideoX-5B-I2V 1.0"
-                )
-            return found
-
-        dim, channels, *patch = shape("patch_embed.proj.weight", 4)
-        if channels != IN_CHANNELS or patch != [PATCH, PATCH]:
-            raise ValueError(
-                f"the transformer has {channels} input channels and patches of {patch}; FantasyID "
-                f"needs the image-to-video kind with {IN_CHANNELS} (noise and face latent)"
+        read = ShapeReader(shapes, "transformer of CogVideoX-5B-I2V 1.0")
+        dim, channels = read.axes("patch_embed.proj.weight", None, None, PATCH, PATCH)[:2]
+        if channels != IN_CHANNELS:
+            raise read.error(
+                f"there are {channels} input channels; FantasyID needs the image-to-video kind "
+                f"with {IN_CHANNELS} (noise and face latent)"
             )
-        if dim % HEAD_DIM:
-            raise ValueError(f"the transformer is {dim} wide, expected a multiple of {HEAD_DIM}")
-        numbers = {int(m[1]) for name in shapes if (m := re.match(r"blocks\.(\d+)\.", name))}
+        read.multiple("patch_embed.proj", dim, HEAD_DIM)
+        time_dim = read.size("time_embedding_linear_1.weight", None, dim)
         return cls(
             dim=dim,
-            blocks=len(numbers),
-            time_dim=shape("time_embedding_linear_1.weight", 2)[0],
-            text_dim=shape("patch_embed.text_proj.weight", 2)[1],
-            out_channels=shape("proj_out.weight", 2)[0] // PATCH**2,
-            positions=shape(POSITIONS, 3)[1] if POSITIONS in shapes else 0,
+            blocks=read.count("blocks.{}."),
+            time_dim=time_dim,
+            text_dim=read.size("patch_embed.text_proj.weight", dim, None),
+            out_channels=read.size("proj_out.weight", None, dim) // PATCH**2,
+            positions=read.size(POSITIONS, 1, None, dim) if POSITIONS in shapes else 0,
         )
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -110,9 +95,9 @@ class TransformerConfig:
             found |= {f"{name}.weight": (width,), f"{name}.bias": (width,)}
         return found
 
-    def stated(self) -> dict[str, Any]:
-        """What a `config.json` beside these weights must say, where it says anything."""
-        return {
+    def differences(self, stated: Mapping[str, Any]) -> list[str]:
+        """Where a `config.json` beside these weights says something else, in words."""
+        found = {
             "num_layers": self.blocks,
             "num_attention_heads": self.dim // HEAD_DIM,
             "attention_head_dim": HEAD_DIM,
@@ -125,81 +110,20 @@ class TransformerConfig:
             "time_embed_dim": self.time_dim,
             "use_learned_positional_embeddings": bool(self.positions),
         }
-
-
-def check_config_file(config_file: Path, config: TransformerConfig) -> None:
-    """`config.json` must agree with the weights beside it; without the file there is no check.
-
-    Raises:
-        ValueError: It is no JSON, or numbers in it differ from what the shapes say.
-    """
-    if not config_file.is_file():
-        return
-    try:
-        stated = json.loads(config_file.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{config_file} is no JSON: {error}") from error
-    if not isinstance(stated, dict):
-        raise ValueError(f"{config_file} holds a {type(stated).__name__}, expected a table")
-    differences = [
-        f"{name} = {stated[name]}, the weights say {found}"
-        for name, found in config.stated().items()
-        if name in stated and stated[name] != found
-    ]
-    if config.positions:
-        differences += _positions_difference(stated, config.positions)
-    if differences:
-        raise ValueError(
-            f"{config_file} says {'; '.join(differences[:5])}: config and weights belong to "
-            "different checkpoints"
-        )
-
-
-def _positions_difference(stated: Mapping[str, Any], positions: int) -> list[str]:
-    """The learned table has a row for each text token and each patch of the trained video."""
-    names = ("sample_frames", "sample_height", "sample_width")
-    sizes = [stated.get(name) for name in names]
-    if not all(type(size) is int for size in sizes):
-        return []
-    frames, height, width = (int(size or 0) for size in sizes)
-    compression = stated.get("temporal_compression_ratio", 4)
-    latent_frames = (frames - 1) // compression + 1
-    text_tokens = stated.get("max_text_seq_length", TEXT_TOKENS)
-    rows = text_tokens + latent_frames * (height // PATCH) * (width // PATCH)
-    if rows == positions:
-        return []
-    return [f"{rows} positions ({', '.join(names)}), the weights have {positions}"]
-
-
-def check_base(path: Path, keys: ReleasedKeys, shapes: Shapes) -> TransformerConfig:
-    """A checkpoint must have a whole CogVideoX-5B-I2V 1.0 transformer, and nothing unknown.
-
-    Args:
-        path: The folder or file, whose `config.json` is compared too.
-        keys: Its keys by part.
-        shapes: The file's own names to shapes.
-
-    Raises:
-        ValueError: Names the file, what is wrong, and what the file looks like instead.
-    """
-    looks_like = describe_keys(shapes)
-    if not keys.base:
-        hint = ""
-        if keys.has_adapter:
-            hint = (
-                ". Load it with Load FantasyID Adapter, and a CogVideoX-5B-I2V with Load "
-                "Diffusion Model"
-            )
-        raise ValueError(f"{path} has no CogVideoX transformer: {looks_like}{hint}")
-    found = {name: tuple(shapes[key]) for name, key in keys.base.items()}
-    try:
-        config = TransformerConfig.from_shapes(found)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error} ({looks_like})") from error
-    check_config_file(transformer_folder(path) / "config.json", config)
-    unknown = {key: tuple(shapes[key]) for key in keys.unknown}
-    try:
-        check_state_dict(config.shapes(), found | unknown, str(path))
-    except ValueError as error:
-        raise ValueError(f"{error} Otherwise {looks_like}") from error
-    return config
+        words = [
+            f"{name} = {stated[name]}, the weights say {value}"
+            for name, value in found.items()
+            if name in stated and stated[name] != value
+        ]
+        # The learned table has a row for each text token and each patch of the trained video.
+        names = ("sample_frames", "sample_height", "sample_width")
+        sizes = [stated.get(name) for name in names]
+        if self.positions and all(isinstance(size, int) for size in sizes):
+            frames, height, width = (int(size or 0) for size in sizes)
+            latent_frames = (frames - 1) // stated.get("temporal_compression_ratio", 4) + 1
+            text_tokens = stated.get("max_text_seq_length", TEXT_TOKENS)
+            rows = text_tokens + latent_frames * (height // PATCH) * (width // PATCH)
+            if rows != self.positions:
+                there = f"the weights have {self.positions}"
+                words.append(f"{rows} positions ({', '.join(names)}), {there}")
+        return words

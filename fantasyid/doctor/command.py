@@ -6,7 +6,7 @@ import re
 
 import torch
 
-from ..weights.describe import Content
+from ..weights.content import Content
 from ..weights.download.files import in_words
 from ..weights.download.present import Places
 from ..weights.keys import sort_released_keys

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..weights.describe import Content, inspect_file, is_real
+from ..weights.content import Content, inspect_file, is_real
 from ..weights.download.files import FILES, ModelFile, in_words
 from ..weights.download.present import Places, find
 from ..weights.fingerprint import sha256_of_file

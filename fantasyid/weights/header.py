@@ -132,7 +132,7 @@ def read_header(path: Path) -> Header:
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(LENGTH_BYTES), "little")
-        if size <= LENGTH_BYTES or length <= MAX_HEADER_BYTES and length > size - LENGTH_BYTES:
+        if size <= LENGTH_BYTES or (length <= MAX_HEADER_BYTES and length > size - LENGTH_BYTES):
             raise ValueError(
                 f"{path} is cut short: its header needs {length} bytes, the file has {size}; "
                 "fetch it again"
@@ -154,7 +154,9 @@ def read_header(path: Path) -> Header:
             return Header(entries, dict(file.metadata() or {}))
     except (SafetensorError, KeyError, OverflowError) as error:
         words = (str(error).splitlines() or [""])[0][:200]
-        raise ValueError(f"{path} is a damaged safetensors file: {words}; fetch it again") from None
+        raise ValueError(
+            f"{path} is a damaged safetensors file, or cut short: {words}; fetch it again"
+        ) from None
 
 
 def header_bytes(entries: Mapping[str, TensorEntry], metadata: Mapping[str, str]) -> bytes:

@@ -24,6 +24,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
 from torch import Tensor
 
 from ..identity import (
@@ -35,8 +37,8 @@ from ..identity import (
     Identity,
     Provenance,
 )
-from .header import DTYPE_NAMES, LENGTH_BYTES, METADATA, Header, read_header
-from .lookalikes import describe_keys
+from .describe import describe_keys
+from .header import DTYPE_NAMES, Header, TensorEntry, header_bytes, read_header
 
 FORMAT = "fantasyid identity"
 VERSION = 1
@@ -44,7 +46,6 @@ CREATED_WITH = "ComfyUI-FantasyID 0.1.0"
 # 100 references of the released width concatenated are 30 MB.
 MAX_FILE_BYTES = 64 * 1024**2
 MAX_WORDS = 20_000
-ALIGNMENT = 8
 # The format stands at the beginning of the header, so that a folder is listed by a glance at each.
 GLANCE_BYTES = 256
 
@@ -59,16 +60,8 @@ SLOTS: dict[str, tuple[torch.dtype, tuple[int | None, ...]]] = {
 }
 NEEDED = ("face_tokens", "vertex_tokens")
 WORDS = (
-    "format",
-    "version",
-    "detector",
-    "encoder_hash",
-    "adapter_hash",
-    "source_hashes",
-    "note",
-    "geometry",
-    "created_with",
-    "digest",
+    *("format", "version", "detector", "encoder_hash", "adapter_hash", "source_hashes", "note"),
+    *("geometry", "created_with", "digest"),
 )
 HASH = re.compile(r"[0-9a-f]{64}")
 
@@ -95,7 +88,9 @@ def write_identity(path: Path, identity: Identity) -> None:
         raise ValueError(f"the identity cannot be saved: {error}") from None
     half = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        half.write_bytes(_file_bytes(words, tensors))
+        entries = {name: TensorEntry(t.dtype, tuple(t.shape)) for name, t in tensors.items()}
+        content = [t.numpy().tobytes() for t in tensors.values()]
+        half.write_bytes(b"".join([header_bytes(entries, words), *content]))
         os.replace(half, path)
     finally:
         half.unlink(missing_ok=True)
@@ -116,11 +111,8 @@ def read_identity(path: Path) -> Identity:
         )
     header = read_header(path)
     try:
-        read = READERS[_version(header)]
-        with path.open("rb") as file:
-            file.seek(header.data_start)
-            return read(header, bytearray(file.read(MAX_FILE_BYTES)))
-    except ValueError as error:
+        return READERS[_version(header)](header, path)
+    except (ValueError, SafetensorError) as error:
         raise ValueError(f"{path}: {error}") from None
 
 
@@ -151,16 +143,11 @@ def _version(header: Header) -> int:
     return int(version)
 
 
-def _read_version_1(header: Header, data: bytearray) -> Identity:
+def _read_version_1(header: Header, path: Path) -> Identity:
     words, entries = header.metadata, header.entries
     _check_words(words)
     _check_shapes({name: (e.dtype, e.shape) for name, e in entries.items()})
-    tensors = {
-        name: torch.frombuffer(
-            data, dtype=e.dtype, count=(e.end - e.start) // e.dtype.itemsize, offset=e.start
-        ).reshape(e.shape)
-        for name, e in entries.items()
-    }
+    tensors = load(path.read_bytes())  # no map, so that the file can be replaced on Windows
     found = _digest(words, tensors)
     if found != words["digest"]:
         raise ValueError(
@@ -190,7 +177,7 @@ def _read_version_1(header: Header, data: bytearray) -> Identity:
 
 # One reader per version, each giving today's Identity. A version that has been released stays, and
 # tests/golden/identity_v1.safetensors with it.
-READERS: dict[int, Callable[[Header, bytearray], Identity]] = {1: _read_version_1}
+READERS: dict[int, Callable[[Header, Path], Identity]] = {1: _read_version_1}
 
 
 def _tensors(identity: Identity) -> dict[str, Tensor]:
@@ -280,21 +267,3 @@ def _digest(words: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         digest.update(tensors[name].numpy().tobytes())
     return digest.hexdigest()
-
-
-def _file_bytes(words: Mapping[str, str], tensors: Mapping[str, Tensor]) -> bytes:
-    """The same identity gives the same bytes; the library would shuffle the metadata."""
-    content: dict[str, object] = {METADATA: dict(words)}
-    position = 0
-    for name, tensor in tensors.items():
-        end = position + tensor.numel() * tensor.element_size()
-        content[name] = {
-            "dtype": DTYPE_NAMES[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [position, end],
-        }
-        position = end
-    text = json.dumps(content, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % ALIGNMENT)
-    parts = [len(text).to_bytes(LENGTH_BYTES, "little"), text]
-    return b"".join([*parts, *(tensor.numpy().tobytes() for tensor in tensors.values())])

@@ -15,6 +15,7 @@ from torch import Tensor
 from .describe import describe_keys
 from .header import SUFFIXES, Form, read_header, sniff
 
+
 def read_weights(
     path: Path, read_safetensors: Callable[[Path], dict[str, Tensor]] | None = None
 ) -> dict[str, Any]:
@@ -50,7 +51,9 @@ def read_torch_file(path: Path) -> dict[str, Any]:
     if path.suffix in SUFFIXES:
         raise ValueError(f"{path} is no safetensors file but one of torch: rename it to .pt")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=form is Form.TORCH_ZIP)
+        content = torch.load(
+            path, map_location="cpu", weights_only=True, mmap=form is Form.TORCH_ZIP
+        )
     except Exception as error:
         raise ValueError(
             f"{path} cannot be read as a torch file of plain tensors: {_first_line(error)}"

@@ -28,6 +28,7 @@ MAX_DEPTH = 4
 MAX_VALUES = 100_000
 MAX_MATRIX_SIDE = 1 << 20
 ELEMENT_TYPES = ("b1", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8")
+_STEPS = {step.code: step for step in pickletools.opcodes}
 REFUSED_STEPS = {
     *("EXT1", "EXT2", "EXT4", "INST", "OBJ", "NEWOBJ_EX", "PERSID", "BINPERSID"),
     *("NEXT_BUFFER", "READONLY_BUFFER"),
@@ -213,7 +214,7 @@ def _check_steps(content: bytes) -> None:
     """Refuse steps that files of arrays do not use, too many steps, and a vast memo."""
     file = io.BytesIO(content)
     for number in range(MAX_STEPS):
-        step = pickletools.code2op.get(file.read(1).decode("latin-1"))
+        step = _STEPS.get(file.read(1).decode("latin-1"))
         if step is None:
             raise pickle.UnpicklingError(f"no pickle step at byte {file.tell()}")
         argument: Any = None

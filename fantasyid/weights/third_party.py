@@ -15,18 +15,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..face.eva_clip import eva_state_dict
+from ..face.eva_keys import used_keys
 from ..geometry.deca import deca_state_dict
 from ..geometry.flame import FILE_KEYS, flame_state_dict
 from ..geometry.spiral import SPIRAL_LENGTH
 from ..geometry.topology import TAPS, MeshTables, Pool, mesh_tables
-from .header import is_safetensors
-from .lookalikes import describe_keys
-from .read import is_zip, only_tensors, read_weights, sniff
+from .describe import describe_keys
+from .header import Form, sniff
+from .read import only_tensors, read_torch_file, read_weights
 from .safe_pickle import read_pickle
 
 DECA_PREFIX = "E_flame."
-LEGACY_TORCH_MAGIC = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20"
 TREE = "kintree_table"
 
 
@@ -39,10 +38,10 @@ def _in_words(path: Path, read: Callable[[Any], Any], content: Mapping[str, Any]
 
 
 def read_eva(path: Path) -> dict[str, Tensor]:
-    """The tensors of the EVA02-CLIP vision tower that are used, under our names."""
+    """The tensors of the EVA02-CLIP tower that are used, by released names without `visual.`."""
     content = only_tensors(read_weights(path), path)
-    converted = "cls_token" in content  # the released file has a prefix before it
-    return content if converted else _in_words(path, eva_state_dict, content)
+    keys = _in_words(path, used_keys, content)
+    return {name: content[key] for name, key in keys.items()}
 
 
 def read_deca(path: Path) -> dict[str, Tensor]:
@@ -54,18 +53,6 @@ def read_deca(path: Path) -> dict[str, Tensor]:
         if isinstance(name, str) and name.startswith(DECA_PREFIX)
     }
     return _in_words(path, deca_state_dict, {"E_flame": flat} if flat else content)
-
-
-def _read_arrays(path: Path) -> dict[str, Any]:
-    """A published pickle, or the tensors of a converted file as arrays."""
-    sniff(path)
-    if not is_safetensors(path):
-        return read_pickle(path)
-    tensors = only_tensors(read_weights(path), path)
-    return {
-        name: (tensor.float() if tensor.is_floating_point() else tensor).numpy()
-        for name, tensor in tensors.items()
-    }
 
 
 def read_flame(path: Path) -> dict[str, Tensor]:
@@ -84,6 +71,17 @@ def read_mesh_tables(path: Path) -> MeshTables:
         f"{path} is no mesh transforms file: {describe_keys(content)}; expected transform.pkl with "
         "down_transform, up_transform, vertices and face"
     )
+
+
+def _read_arrays(path: Path) -> dict[str, Any]:
+    """A published pickle, or the tensors of a converted file as arrays."""
+    if sniff(path) is not Form.SAFETENSORS:
+        return read_pickle(path)
+    tensors = only_tensors(read_weights(path), path)
+    return {
+        name: (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+        for name, tensor in tensors.items()
+    }
 
 
 def tables_to_tensors(tables: MeshTables) -> dict[str, Tensor]:
@@ -153,27 +151,19 @@ def plain_tensors(path: Path) -> tuple[str, dict[str, Tensor]]:
     Raises:
         ValueError: The file is none of the four, damaged, or asks to run something.
     """
-    sniff(path)
-    if is_safetensors(path):
+    form = sniff(path)
+    if form is Form.SAFETENSORS:
         raise ValueError(
             f"{path} is a safetensors file already; to split a FantasyID model use `split`"
         )
-    with path.open("rb") as file:
-        legacy = file.read(len(LEGACY_TORCH_MAGIC)) == LEGACY_TORCH_MAGIC
-    if legacy or is_zip(path):
-        return _plain_torch(path)
-    content = read_pickle(path)
-    if "down_transform" in content:
-        return "mesh tables", tables_to_tensors(_in_words(path, mesh_tables, content))
-    state = _in_words(path, flame_state_dict, content)
-    tensors = {FILE_KEYS[name]: tensor for name, tensor in state.items()}
-    tensors[TREE] = torch.from_numpy(np.asarray(content[TREE]).astype(np.int64))
-    return "flame", tensors
-
-
-def _plain_torch(path: Path) -> tuple[str, dict[str, Tensor]]:
-    content = read_weights(path)
-    if "E_flame" in content:
-        state = _in_words(path, deca_state_dict, content)
-        return "deca", {DECA_PREFIX + name: tensor for name, tensor in state.items()}
-    return "eva", _in_words(path, eva_state_dict, only_tensors(content, path))
+    if form is Form.PICKLE:
+        content = read_pickle(path)
+        if "down_transform" in content:
+            return "mesh tables", tables_to_tensors(_in_words(path, mesh_tables, content))
+        state = _in_words(path, flame_state_dict, content)
+        tensors = {FILE_KEYS[name]: tensor for name, tensor in state.items()}
+        tensors[TREE] = torch.from_numpy(np.asarray(content[TREE]).astype(np.int64))
+        return "flame", tensors
+    if "E_flame" in read_torch_file(path):
+        return "deca", {DECA_PREFIX + name: tensor for name, tensor in read_deca(path).items()}
+    return "eva", read_eva(path)

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from fantasyid.cogvideox.lora_keys import BLOCK_MODULES, OUTER_MODULES, lora_names, misfits
-from fantasyid.weights.keys import sort_released_keys
+from fantasyid.cogvideox.keys import BASE_KEYS, BLOCK_MODULES, OUTER_MODULES
+from fantasyid.cogvideox.lora_keys import lora_names, misfits
 
 
 @pytest.mark.parametrize(
@@ -29,12 +29,14 @@ def test_a_name_means_a_weight(name, weight):
     assert lora_names(2)[name] == weight
 
 
-def test_every_module_is_known_to_the_checkpoint_rules():
-    modules = [*OUTER_MODULES, *(f"transformer_blocks.0.{name}" for name in BLOCK_MODULES)]
-    sorted_keys = sort_released_keys(f"{module}.weight" for module in modules)
-    assert len(sorted_keys.base) == len(modules)
-    assert not sorted_keys.unknown
-    assert len(set(lora_names(3).values())) == len(OUTER_MODULES) + 3 * len(BLOCK_MODULES)
+def test_every_weight_of_the_host_has_its_name_in_a_lora_and_back():
+    names = lora_names(3)
+    assert len(set(names.values())) == len(OUTER_MODULES) + 3 * len(BLOCK_MODULES)
+    for weight in set(names.values()):
+        released = BASE_KEYS.to_released(weight)
+        assert released is not None
+        assert BASE_KEYS.to_ours(released) == weight
+        assert names[f"transformer.{released.removesuffix('.weight')}"] == weight
 
 
 def test_blocks_that_are_not_there_have_no_name():

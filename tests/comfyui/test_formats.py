@@ -155,7 +155,7 @@ def test_a_base_file_is_no_adapter_and_no_whole_model(host):
     ("change", "words"),
     [
         ({"norm_final.bias": None}, r"1 missing: norm_final\.bias"),
-        ({"layer_attention.3.to_q.weight": None}, r"1 missing: injectors\.3\.to_q\.weight"),
+        ({"layer_attention.3.to_q.weight": None}, r"1 missing: layer_attention\.3\.to_q\.weight"),
         ({"proj_out.bias": torch.ones(3)}, r"1 misshapen: proj_out\.bias is \(3,\)"),
         ({"layer_attention.1.new": torch.ones(1)}, r"1 unexpected: layer_attention\.1\.new"),
     ],

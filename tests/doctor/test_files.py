@@ -20,7 +20,8 @@ from fantasyid.doctor.__main__ import main
 from fantasyid.doctor.findings import ERROR, NOTE, OK, WARNING
 from fantasyid.doctor.places import extra_folders, host_version, places_of
 from fantasyid.doctor.weights_on_disk import check_files
-from fantasyid.weights.describe import inspect_file, is_real, kind_of
+from fantasyid.weights.content import inspect_file, is_real
+from fantasyid.weights.describe import recognize
 from fantasyid.weights.download.files import FILES
 from fantasyid.weights.fingerprint import sha256_of_file
 from miniature.layouts import TinySizes, adapter_shapes, deca_shapes, eva_shapes, transformer_shapes
@@ -154,7 +155,7 @@ def test_real_sizes_are_told_from_tiny_ones(tmp_path):
         (eva_shapes(real), "eva"),
         ({f"E_flame.{n}": s for n, s in deca_shapes(real).items()}, "deca"),
     ):
-        assert kind_of(shapes) == kind
+        assert recognize(shapes)[0] == kind
         content = replace(inspect_file(one_tensor(tmp_path)), kind=kind, shapes=shapes)
         assert is_real(content, 1) is True, kind
 

@@ -9,34 +9,19 @@ from types import ModuleType
 import pytest
 import torch
 
-from fantasyid.face.abstractor import AbstractorConfig, FaceAbstractor
+from fantasyid.face.abstractor import ABSTRACTOR_KEYS, AbstractorConfig, FaceAbstractor
 
 RELEASED = AbstractorConfig(
     dim=1024, hidden=256, squeeze_first=256, squeeze=64, ff_dim=4096, out_dim=2048
 )
 TINY = AbstractorConfig(dim=64, hidden=32, squeeze_first=32, squeeze=8, ff_dim=256, out_dim=128)
-RENAMED = {
-    "mapping.": "mapping_4.",
-    "earlier_position": "layers.8.0.pos_emb",
-    "position": "layers.9.0.pos_emb",
-    "net.": "layers.9.0.net.",
-    "readout.": "layers.9.0.readout.",
-    "feed_forward.": "layers.9.1.",
-    "proj_out": "proj_out",
-}
-
-
-def released_name(name: str) -> str:
-    """The name of one of our entries in the released file, without `face_abstractor.`."""
-    ours = next(start for start in RENAMED if name.startswith(start))
-    return RENAMED[ours] + name.removeprefix(ours)
 
 
 def seeded_abstractor(config: AbstractorConfig, seeded: ModuleType) -> FaceAbstractor:
     """An abstractor with the weights that the goldens were recorded with."""
     module = FaceAbstractor(config)
     state = {
-        name: seeded.weight("face_abstractor." + released_name(name), tensor)
+        name: seeded.weight(ABSTRACTOR_KEYS.to_released(name), tensor)
         for name, tensor in module.state_dict().items()
     }
     module.load_state_dict(state)
@@ -53,7 +38,8 @@ def test_names_and_shapes_are_the_live_ones_of_the_release() -> None:
     path = Path(__file__).parents[1] / "golden" / "face_abstractor_live_dead.json"
     live = {k: tuple(v["shape"]) for k, v in json.loads(path.read_text())["live"].items()}
     ours = FaceAbstractor(RELEASED, device="meta").state_dict()
-    assert {released_name(name): tuple(t.shape) for name, t in ours.items()} == live
+    found = {ABSTRACTOR_KEYS.to_released(name): tuple(t.shape) for name, t in ours.items()}
+    assert found == {f"face_abstractor.{name}": shape for name, shape in live.items()}
     assert sum(t.numel() for t in ours.values()) == 17_698_880
 
 
@@ -68,7 +54,7 @@ def test_sizes_are_read_from_shapes(config: AbstractorConfig) -> None:
     [
         ("position", (1, 256, 64), r"position has shape .* expected \(1, 576, 64\)"),
         ("proj_out", None, r"proj_out is missing: expected a tensor of shape \(any, any\)"),
-        ("net.0.b1.conv1.conv.weight", (32, 64, 3, 3), r"expected \(any, 64, 1, 1\)"),
+        ("patches.0.conv1.conv.weight", (32, 64, 3, 3), r"expected \(any, 64, 1, 1\)"),
         ("feed_forward.1.weight", (256, 65), r"expected \(any, 64\)"),
     ],
 )
@@ -91,7 +77,7 @@ def test_a_wrong_encoder_is_named(tiny: FaceAbstractor) -> None:
 
 
 def test_every_parameter_and_patch_is_live_and_the_class_token_dead(seeded: ModuleType) -> None:
-    module = seeded_abstractor(TINY, seeded).requires_grad_(True)
+    module = seeded_abstractor(TINY, seeded)
     hidden_states = torch.randn(1, 577, 64, generator=torch.manual_seed(0)).requires_grad_(True)
     module(hidden_states).square().mean().backward()
     dead = [n for n, p in module.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]

@@ -16,12 +16,13 @@ from fantasyid.face.eva_clip import (
     rotate,
 )
 from fantasyid.face.eva_keys import (
+    EVA_KEYS,
     GRID,
     HEAD_DIM,
     IMAGE,
     EvaConfig,
-    eva_state_dict,
-    select_released_keys,
+    unused_key,
+    used_keys,
 )
 
 RELEASED = EvaConfig(dim=1024, depth=24, mlp_dim=2730)
@@ -38,7 +39,7 @@ def released_shapes() -> dict[str, tuple[int, ...]]:
 @pytest.fixture(scope="module")
 def tiny(seeded: ModuleType) -> EvaVisionTransformer:
     """A narrow tower of the released layout."""
-    return seeded.fill(EvaVisionTransformer(TINY), "visual.").eval()
+    return seeded.fill(EvaVisionTransformer(TINY), "visual.", EVA_KEYS.to_released).eval()
 
 
 def test_preprocess_keeps_the_overshoot_of_bicubic() -> None:
@@ -70,54 +71,45 @@ def test_only_five_sixths_of_the_tower_are_built() -> None:
 
 
 def test_released_names_and_shapes_are_ours(released_shapes: dict[str, tuple[int, ...]]) -> None:
-    assert EvaConfig.from_shapes(released_shapes) == RELEASED
     ours = EvaVisionTransformer(RELEASED, device="meta").state_dict()
-    needed, unused = select_released_keys([f"visual.{n}" for n in released_shapes])
-    assert {o: released_shapes[r.removeprefix("visual.")] for r, o in needed.items()} == {
-        n: tuple(t.shape) for n, t in ours.items()
-    }
-    assert len(needed) + len(unused) == len(released_shapes)
-    assert EvaConfig.from_shapes({n: t.shape for n, t in ours.items()}) == RELEASED
+    shapes = {name: tuple(tensor.shape) for name, tensor in ours.items()}
+    assert EvaConfig.from_shapes(shapes) == RELEASED
+    used = used_keys(f"visual.{name}" for name in released_shapes)
+    assert {EVA_KEYS.to_ours(name): released_shapes[name] for name in used} == shapes
+    assert {EVA_KEYS.to_released(name) for name in ours} == set(used)
 
 
-def test_a_whole_file_loads_and_every_rest_has_a_reason(tiny: EvaVisionTransformer) -> None:
-    checkpoint = {f"visual.{n}": t for n, t in tiny.state_dict().items()}
+def test_a_whole_file_is_read_as_its_converted_part_and_every_rest_has_a_reason() -> None:
+    names = [
+        EVA_KEYS.to_released(n) for n in EvaVisionTransformer(TINY, device="meta").state_dict()
+    ]
     rest = [f"visual.blocks.{i}.norm1.weight" for i in range(20, 24)]
     rest += ["visual.norm.weight", "visual.head.weight", "visual.rope.freqs_cos"]
     rest += ["visual.blocks.0.attn.rope.freqs_sin", "text.positional_embedding", "logit_scale"]
-    checkpoint |= {n: torch.zeros(64) for n in rest}
-    picked = eva_state_dict(checkpoint)
-    assert EvaVisionTransformer(TINY).load_state_dict(picked, strict=True)
-    _, unused = select_released_keys(checkpoint)
-    assert sorted(unused) == sorted(rest)
-    assert all(len(reason) > 10 for reason in unused.values())
+    whole = [f"visual.{name}" for name in names] + rest
+    assert used_keys(whole) == {name: f"visual.{name}" for name in names}
+    assert list(used_keys(names)) == names
+    assert all(len(unused_key(name, 24)) > 10 for name in rest)
 
 
 @pytest.mark.parametrize(
-    ("names", "words"),
-    [
-        (["face_abstractor.proj_out"], "FantasyID transformer"),
-        (["E_flame.encoder.conv1.weight"], "DECA"),
-        (["blocks.0.attn.q_proj.weight", "cls_token"], "without the `visual.` prefix"),
-        (["visual.transformer.resblocks.0.ln_1.weight"], "another CLIP"),
-        (["vision_model.embeddings.class_embedding"], "Hugging Face CLIP"),
-        (["state_dict", "epoch"], "state_dict, epoch"),
-        ([], r"\(none\)"),
-    ],
-)
-def test_a_wrong_file_is_named(names: list[str], words: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        eva_state_dict({n: torch.zeros(1) for n in names})
+    "names",
+    [["face_abstractor.proj_out"], ["visual.transformer.resblocks.0.ln_1.weight"], [],
+     ["visual.cls_token", "visual.blocks.3.norm1.weight"]],
+)  # fmt: skip
+def test_a_file_without_the_tower_is_refused(names: list[str]) -> None:
+    with pytest.raises(ValueError, match=r"expected EVA02_CLIP_L_336_psz14_s6B\.pt"):
+        used_keys(names)
 
 
 @pytest.mark.parametrize(
     ("key", "shape", "words"),
     [
-        ("pos_embed", (1, 257, 64), r"pos_embed has shape \(1, 257, 64\), expected \(1, 577, 64\)"),
-        ("cls_token", (1, 1, 70), "multiple of 64"),
+        ("positions", (1, 257, 64), r"positions has shape \(1, 257, 64\), expected \(1, 577, 64\)"),
+        ("class_token", (1, 1, 70), "multiple of 64"),
         ("patch_embed.proj.weight", None, "patch_embed.proj.weight is missing"),
         ("blocks.40.norm1.weight", (64,), "without a gap"),
-        ("blocks.20.norm1.weight", (64,), "multiple of 6"),
+        ("blocks.20.norm1.weight", (64,), "multiple of 5"),
     ],
 )
 def test_wrong_shapes_are_named(key: str, shape: tuple[int, ...] | None, words: str) -> None:
@@ -147,7 +139,7 @@ def test_forward_is_the_last_level_pure_and_per_item(tiny: EvaVisionTransformer)
 
 
 def test_every_parameter_is_live(seeded: ModuleType) -> None:
-    tower = seeded.fill(EvaVisionTransformer(TINY), "visual.").requires_grad_(True)
+    tower = seeded.fill(EvaVisionTransformer(TINY), "visual.", EVA_KEYS.to_released)
     tower(
         torch.randn(1, 3, IMAGE, IMAGE, generator=torch.manual_seed(2))
     ).square().mean().backward()

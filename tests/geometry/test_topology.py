@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fantasyid.geometry.sparse import SparseColumns
 from fantasyid.geometry.spiral import spiral_table
 from fantasyid.geometry.topology import mesh_tables
-from fantasyid.geometry.sparse import SparseColumns
 
 
 def sphere(rings: int, around: int) -> tuple[int, list[tuple[int, int, int]]]:

@@ -7,7 +7,7 @@ import torch
 
 from fantasyid.face.abstractor import AbstractorConfig, FaceAbstractor
 from fantasyid.face.eva_clip import EvaVisionTransformer, preprocess, rotary_tables
-from fantasyid.face.eva_keys import GRID, IMAGE, EvaConfig
+from fantasyid.face.eva_keys import EVA_KEYS, GRID, IMAGE, EvaConfig
 
 EVA = EvaConfig(dim=1024, depth=24, mlp_dim=2730)
 ABSTRACTOR = AbstractorConfig(
@@ -41,7 +41,7 @@ def test_eva_rotary_tables(eva, relative_error, fidelity):
 def test_eva_hidden_states(seeded, eva, relative_error, fidelity, dtype):
     pixels = seeded.inp("eva_image", (1, 3, IMAGE, IMAGE))
     torch.testing.assert_close(seeded.fingerprint(pixels), eva["fp:eva_image"])
-    tower = seeded.fill(EvaVisionTransformer(EVA), "visual.")
+    tower = seeded.fill(EvaVisionTransformer(EVA), "visual.", EVA_KEYS.to_released)
     with torch.no_grad():
         levels = tower.to(dtype).float().hidden_states(pixels.to(dtype).float())
     assert [tuple(level.shape) for level in levels] == [(1, 577, 1024)] * 5

@@ -10,7 +10,7 @@ from denoiser import build_model, velocity
 
 from fantasyid.cogvideox.positions import rotary_table
 from fantasyid.face.eva_clip import EvaVisionTransformer
-from fantasyid.face.eva_keys import EvaConfig
+from fantasyid.face.eva_keys import EVA_KEYS, EvaConfig
 
 SIZES = [(480, 720), (720, 480), (512, 512), (256, 384), (768, 1360)]
 HEADS, TEXT_WIDTH = 3, 64
@@ -24,10 +24,11 @@ def name_of(size: tuple[int, int]) -> str:
 
 def test_eva_equals_timm(seeded, relative_error, fidelity):
     eva = pytest.importorskip("timm.models.eva", reason="timm is absent")
-    ours = seeded.fill(EvaVisionTransformer(EvaConfig(dim=128, depth=24, mlp_dim=341)), "visual.")
+    config = EvaConfig(dim=128, depth=24, mlp_dim=341)
+    ours = seeded.fill(EvaVisionTransformer(config), "visual.", EVA_KEYS.to_released)
     # 20 blocks, because ours builds no more; their final norm and head are not ours to compare.
     theirs = eva.eva02_large_patch14_clip_336(embed_dim=128, depth=20, num_heads=2, num_classes=0)
-    state = {f"visual.{k}": v for k, v in ours.state_dict().items()}
+    state = {f"visual.{EVA_KEYS.to_released(k)}": v for k, v in ours.state_dict().items()}
     missing, unexpected = theirs.load_state_dict(
         eva.checkpoint_filter_fn(state, theirs), strict=False
     )

@@ -16,8 +16,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from fantasyid.geometry.topology import mesh_tables
 from fantasyid.geometry.sparse import SparseColumns
+from fantasyid.geometry.topology import mesh_tables
 from fantasyid.weights.safe_pickle import read_pickle
 from miniature import TinyModels, write_tiny_models
 from miniature.checkpoints import deca_file, num_positions, transformer_files

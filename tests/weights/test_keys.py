@@ -13,9 +13,10 @@ from safetensors.torch import save_file
 from fantasyid.face.abstractor import AbstractorConfig, FaceAbstractor
 from fantasyid.fusion.transformer import FusionConfig, VertexFusion
 from fantasyid.injection.layers import InjectionConfig, LayerInjectors, LayerKeysValues
-from fantasyid.weights.keys import check_state_dict, sort_released_keys
-from fantasyid.weights.lookalikes import describe_keys
-from fantasyid.weights.read import read_torch_file, sniff, transformer_folder, weight_files
+from fantasyid.weights.describe import describe_keys
+from fantasyid.weights.header import sniff
+from fantasyid.weights.keys import PARTS, check_state_dict, sort_released_keys, to_released
+from fantasyid.weights.read import read_torch_file, transformer_folder, weight_files
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -34,6 +35,28 @@ def test_every_released_key_has_one_place(groups):
     assert [len(p) for p in parts] == [1024, 102, 131, 294]
     assert len(keys.dead) == 860
     assert keys.has_adapter
+
+
+def test_there_and_back_is_the_identity_on_every_released_key(groups):
+    released = {key: tuple(shape) for group in groups.values() for key, shape in group.items()}
+    keys = sort_released_keys(released)
+    back = {key: released[key] for key in keys.dead}
+    for part in PARTS:
+        ours = {name: released[key] for name, key in getattr(keys, part).items()}
+        back |= to_released(part, ours)
+    assert len(released) == 2411
+    assert back == released
+    assert all(keys.dead.values())
+
+
+def test_names_of_a_converted_base_stay_and_strange_ones_are_named():
+    released = "transformer_blocks.7.attn1.to_q.weight"
+    assert to_released("base", {"blocks.7.q.weight": 1}) == {released: 1}
+    assert sort_released_keys(["blocks.7.q.weight"]).base == {
+        "blocks.7.q.weight": "blocks.7.q.weight"
+    }
+    with pytest.raises(ValueError, match=r"patches\.0\.x.*released abstractor"):
+        to_released("abstractor", {"patches.0.x": 1})
 
 
 def test_live_and_dead_are_the_proven_ones():

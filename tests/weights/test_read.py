@@ -15,11 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save, save_file
 
-from fantasyid.cogvideox.config import TransformerConfig, check_base
+from fantasyid.cogvideox.config import TransformerConfig
+from fantasyid.weights.describe import describe_keys
 from fantasyid.weights.header import is_safetensors, read_header
 from fantasyid.weights.keys import sort_released_keys
-from fantasyid.weights.lookalikes import describe_keys
 from fantasyid.weights.read import read_model, read_weights, weight_files
+from fantasyid.weights.released import Released
 from fantasyid.weights.safe_pickle import read_pickle
 from fantasyid.weights.third_party import read_deca, read_eva, read_flame, read_mesh_tables
 from miniature.checkpoints import transformer_files
@@ -81,15 +82,14 @@ def test_content_decides_not_the_name(tmp_path, name):
         (b"\x08\0\0", "is cut short"),
         (GOOD[:40], "is cut short"),
         (GOOD[:-1], "cut short"),
-        (GOOD + b"\0", "1 bytes at its end belong to no tensor"),
+        (GOOD + b"\0", "damaged"),
         (struct.pack("<Q", 2**62) + b"{}", "it claims a header of 4611686018427387904 bytes"),
         (struct.pack("<Q", 10**7) + b"{}", "is cut short"),
         (with_header(b"{" * 30), "damaged"),
         (with_header(b"[" * 200_000), "damaged"),
-        (with_header([1, 2]), "its header is no table of tensors"),
-        (with_header({"a": 3}), "a is not described by"),
-        (with_header(b'{"a":{},"a":{}}'), "twice"),
-        (with_header({"__metadata__": {"x": 1}}), "its metadata are not words"),
+        (with_header([1, 2]), "damaged"),
+        (with_header({"a": 3}), "damaged"),
+        (with_header({"__metadata__": {"x": 1}}), "damaged"),
     ],
 )
 def test_what_is_no_whole_safetensors_file_is_named(tmp_path, content, words):
@@ -101,28 +101,35 @@ def entry(**changes: object) -> dict[str, dict[str, object]]:
 
 
 @pytest.mark.parametrize(
-    ("header", "words"),
+    "header",
     [
-        (entry(dtype="F33"), "unknown type 'F33'"),
-        (entry(dtype=["F32"]), "unknown type"),
-        (entry(shape=[3]), "needs 12 bytes, its offsets say 8"),
-        (entry(shape=[2**40, 2**40]), "its offsets say 8"),
-        (entry(shape=[-2]), "no sizes"),
-        (entry(shape=[True, 2]), "no sizes"),
-        (entry(shape=[2.0]), "no sizes"),
-        (entry(shape=[1] * 50), "no sizes"),
-        (entry(data_offsets=[8, 16]), "begins at byte 8, expected 0"),
-        (entry(data_offsets=[8, 0]), "its offsets say -8"),
-        (entry(shape=[2**30], data_offsets=[0, 2**32]), "cut short: its tensors need 4294967296"),
-        (entry() | {"b": entry()["a"]}, "b begins at byte 0, expected 8"),
+        entry(dtype="F33"),
+        entry(dtype=["F32"]),
+        entry(shape=[3]),
+        entry(shape=[2**40, 2**40]),
+        entry(shape=[-2]),
+        entry(shape=[True, 2]),
+        entry(shape=[2.0]),
+        entry(shape=[1] * 50),
+        entry(data_offsets=[8, 16]),
+        entry(data_offsets=[8, 0]),
+        entry(shape=[2**30], data_offsets=[0, 2**32]),
+        entry() | {"b": entry()["a"]},
     ],
 )
-def test_a_lying_header_is_refused_before_anything_is_allocated(tmp_path, header, words):
+def test_a_lying_header_is_refused_before_anything_is_allocated(tmp_path, header):
     path = write(tmp_path / "x.safetensors", with_header(header, b"\0" * 8))
     tracemalloc.start()
-    assert words in refused(path)
-    assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    words = refused(path)
+    peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
+    assert "damaged" in words
+    assert peak < 10_000_000
+
+
+def test_more_tensors_than_any_model_has_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("fantasyid.weights.header.MAX_TENSORS", 4)
+    assert "for 5 tensors" in refused(write(tmp_path / "x.safetensors", GOOD))
 
 
 def independent(path: Path) -> dict[str, bytes]:
@@ -290,8 +297,14 @@ def test_the_released_sizes_are_the_released_keys():
     assert (config.dim, config.blocks, config.text_dim) == (3072, 42, 4096)
 
 
+def on_meta(shapes):
+    return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+
+
 def checked(path, shapes):
-    return check_base(path, sort_released_keys(shapes), shapes)
+    return TransformerConfig.from_shapes(
+        {name: t.shape for name, t in Released(path, on_meta(shapes)).base().items()}
+    )
 
 
 def test_missing_unexpected_and_misshapen_keys_are_named(tmp_path):

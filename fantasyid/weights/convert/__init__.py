@@ -1,11 +1,10 @@
 """Turns published files into the ones that ComfyUI's folders like, tensor by tensor.
 
 `split_model` makes a base and an adapter of a released folder, `convert_file` a safetensors of a
-published pickle. Both are streamed, resumable, verified, and replace nothing unasked.
+published pickle. Both are streamed, resumable, checked, and replace nothing unasked.
 """
 
-from .single import convert_file
-from .split import PRECISIONS, split_model
-from .stream import Step, Written
+from .split import PRECISIONS, convert_file, split_model
+from .write import Step, Written
 
 __all__ = ["PRECISIONS", "Step", "Written", "convert_file", "split_model"]

@@ -6,9 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from .single import convert_file
-from .split import PRECISIONS, split_model
-from .stream import Step, Written
+from .split import PRECISIONS, convert_file, split_model
+from .write import Step, Written
 
 GB = 1_000_000_000
 

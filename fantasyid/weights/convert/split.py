@@ -1,20 +1,18 @@
-"""Splits a released model into a base for `models/diffusion_models` and an adapter."""
+"""A released model into base and adapter; a published pickle into safetensors."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from ...cogvideox.config import check_base
-from ..adapter import adapter_parts
-from ..keys import sort_released_keys
 from ..read import model_files
-from .plan import Plan
-from .sources import FP8, Stored, cast, open_source
-from .stream import Step, Written, ignore, write_files
+from ..released import Released
+from ..third_party import plain_tensors
+from .sources import FP8, Stored, cast, in_memory, open_source
+from .write import Plan, Step, Written, ignore, write_files
 
 KEEP = "keep"
 PRECISIONS = {
@@ -65,29 +63,55 @@ def split_model(
     stored: dict[str, Stored] = {}
     for file in files:
         stored |= open_source(file)
-    shapes = {name: tensor.shape for name, tensor in stored.items()}
-    keys = sort_released_keys(shapes)
+    released = Released(path, stored)
     plans = []
     sources = {"fantasyid_dtype": dtype, "fantasyid_sources": describe_sources(files)}
+    position = {key: number for number, key in enumerate(stored)}
     if base is not None:
-        check_base(path, keys, shapes)
-        tensors = {ours: stored[key] for ours, key in in_order(keys.base.items(), stored)}
-        lowered = {name: _base_precision(name, tensors[name], dtype) for name in tensors}
+        on_disk, weights = released.keys.base, released.base()
+        order = sorted(weights, key=lambda name: position[on_disk[name]])
+        lowered = {name: _base_precision(name, weights[name], dtype) for name in order}
         plans.append(Plan(base, lowered, {"fantasyid_kind": "base"} | sources))
     if adapter is not None:
-        parts = adapter_parts(keys, shapes, str(path))
-        live = {key for part in parts for key in part.names.values()}
-        lowered = {
-            key: _adapter_precision(key, stored[key], dtype) for key in stored if key in live
-        }
+        released.adapter_modules()  # checks them
+        live = released.live()
+        order = sorted(live, key=position.__getitem__)
+        lowered = {key: _adapter_precision(key, live[key], dtype) for key in order}
         plans.append(Plan(adapter, lowered, {"fantasyid_kind": "adapter"} | sources))
     return write_files(plans, overwrite=overwrite, report=report)
 
 
-def in_order(names: Iterable[tuple[str, str]], stored: dict[str, Stored]) -> list[tuple[str, str]]:
-    """Pairs of our name and the file's name, in the order of the files' bytes."""
-    position = {key: number for number, key in enumerate(stored)}
-    return sorted(names, key=lambda pair: position[pair[1]])
+def convert_file(
+    path: Path,
+    to: Path | None = None,
+    *,
+    overwrite: bool = False,
+    report: Callable[[Step], None] = ignore,
+) -> Written:
+    """Write EVA02-CLIP, DECA, FLAME or the mesh transforms as safetensors.
+
+    Nothing in the file is run. The loaders read the result as they read the original.
+
+    Args:
+        path: The published file.
+        to: Where the result goes; by default beside it, with its name.
+        overwrite: Replace a file that is there.
+        report: Called with the progress; may raise to stop.
+
+    Raises:
+        ValueError: The file is none of the four, damaged, or asks to run something.
+        OSError: A file is in the way, or the disk is full; see `write_files`.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such file")
+    to = path.with_suffix(".safetensors") if to is None else to
+    if to.suffix != ".safetensors":
+        raise ValueError(f"{to} must end in .safetensors: ComfyUI goes by the name")
+    kind, tensors = plain_tensors(path)
+    metadata = {"fantasyid_kind": kind, "fantasyid_sources": describe_sources([path])}
+    plan = Plan(to, in_memory(tensors), metadata)
+    (written,) = write_files([plan], overwrite=overwrite, report=report)
+    return written
 
 
 def _base_precision(name: str, stored: Stored, dtype: str) -> Stored:
@@ -102,7 +126,7 @@ def _base_precision(name: str, stored: Stored, dtype: str) -> Stored:
 def _adapter_precision(name: str, stored: Stored, dtype: str) -> Stored:
     wanted = PRECISIONS[dtype]
     if wanted is None or wanted is FP8:
-        too_small = stored.dtype.itemsize < MIN_ADAPTER_BYTES
+        too_small = stored.entry.dtype.itemsize < MIN_ADAPTER_BYTES
         return cast(stored, torch.bfloat16, name) if too_small else stored
     return cast(stored, wanted, name)
 

@@ -8,17 +8,17 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from ..header import is_safetensors, read_header
-from ..lookalikes import describe_keys
-from ..read import is_zip, sniff
+from ..describe import describe_keys
+from ..header import Form, read_header, sniff
 from ..third_party import read_deca, read_eva, read_flame, read_mesh_tables
 
 
 def _shard(path: Path) -> None:
     """A piece of the transformer, or one of the small tables beside it."""
-    if is_safetensors(path):
+    form = sniff(path)
+    if form is Form.SAFETENSORS:
         read_header(path)
-    elif not is_zip(path) and not isinstance(json.loads(path.read_text("utf-8")), dict):
+    elif form is not Form.TORCH_ZIP and not isinstance(json.loads(path.read_text("utf-8")), dict):
         raise ValueError(f"{path} holds no table")
 
 

@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ..header import is_safetensors, read_header
-from ..read import model_files, sniff
+from ..header import Form, read_header, sniff
+from ..read import model_files
 from .files import ModelFile, in_words
 
 # Folder name of the host to the folders behind it; files go into the first.
@@ -52,8 +52,7 @@ def why_useless(path: Path) -> str | None:
     """What is saved under a file's name instead of it, or that it is cut short, or None."""
     try:
         for file in model_files(path):
-            sniff(file)
-            if is_safetensors(file):
+            if sniff(file) is Form.SAFETENSORS:
                 read_header(file)
     except (ValueError, OSError) as error:
         return str(error)
