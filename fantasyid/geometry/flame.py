@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from ..shapes import ShapeReader, Shapes
 from .rotations import rotation_matrix
-from .sparse import SparseColumns
 
 JOINTS = ("root", "neck", "jaw", "left eye", "right eye")
 PARENTS = (-1, 0, 1, 1, 1)

@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 
-from ..geometry.sparse import SparseColumns
 from .header import Form, sniff
 
 MAX_FILE_BYTES = 512 * 1024 * 1024
@@ -239,7 +238,7 @@ def read_pickle(path: str | Path) -> dict[str, Any]:
         path: A FLAME model (Python 2 pickle with chumpy and scipy objects) or mesh transforms.
 
     Returns:
-        The dict with text keys; values are numpy arrays, `SparseColumns`, numbers, words, and
+        The dict with text keys; values are numpy arrays, `csc_matrix` of scipy, numbers, words, and
         lists or dicts of those. chumpy arrays come as plain numpy arrays.
 
     Raises:
@@ -307,7 +306,7 @@ _READ = ("x", "a", "idxs", "preferred_shape", "_shape", "shape", "data", "indice
          "row", "col", "coords")  # fmt: skip
 
 
-def _array_of(value: _Object, state: dict[str, Any]) -> np.ndarray | SparseColumns:
+def _array_of(value: _Object, state: dict[str, Any]) -> Any:
     """The array or matrix that an object stands for, from its attributes."""
 
     def array(name: str, kinds: str = "biuf") -> np.ndarray:
@@ -344,7 +343,6 @@ def _array_of(value: _Object, state: dict[str, Any]) -> np.ndarray | SparseColum
             matrix.check_format(full_check=True)
             if len(data) != len(parts[1]) or parts[2][-1] != len(data):
                 raise ValueError("its lists are of different lengths")
-        columns = matrix.tocsc()
+        return matrix.tocsc()
     except ValueError as error:
         raise RefusedPickle(f"a sparse matrix does not fit itself: {error}") from None
-    return SparseColumns(size, columns.indices.astype(np.int64), columns.indptr, columns.data)

@@ -7,10 +7,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import csc_matrix
 
-from fantasyid.geometry.sparse import SparseColumns
 from fantasyid.geometry.spiral import spiral_table
 from fantasyid.geometry.topology import mesh_tables
+
+
+def sparse_columns(shape, indices, indptr, data) -> csc_matrix:
+    return csc_matrix((data, indices, indptr), shape=shape)
 
 
 def sphere(rings: int, around: int) -> tuple[int, list[tuple[int, int, int]]]:
@@ -117,9 +121,9 @@ def test_bad_triangles_are_named():
         spiral_table(9, torch.zeros(2, 4, dtype=torch.int64))
 
 
-def columns(rows: list[int], cols: list[int], values: list[float], shape) -> SparseColumns:
+def columns(rows: list[int], cols: list[int], values: list[float], shape) -> csc_matrix:
     order = np.argsort(cols, kind="stable")
-    return SparseColumns(
+    return sparse_columns(
         shape,
         np.array(rows)[order],
         np.searchsorted(np.array(cols)[order], np.arange(shape[1] + 1)),
@@ -133,13 +137,13 @@ def transforms() -> dict:
     coarse = 5
     rng = np.random.default_rng(2)
 
-    def up(rows: int, cols: int) -> SparseColumns:
+    def up(rows: int, cols: int) -> csc_matrix:
         picks = [sorted(rng.choice(cols, 3, replace=False).tolist()) for _ in range(rows)]
         values = rng.random(3 * rows).tolist()
         flat = [column for pick in picks for column in pick]
         return columns(np.repeat(np.arange(rows), 3).tolist(), flat, values, (rows, cols))
 
-    def down(rows: int, cols: int) -> SparseColumns:
+    def down(rows: int, cols: int) -> csc_matrix:
         picks = rng.permutation(cols)[:rows].tolist()
         return columns(list(range(rows)), picks, [1.0] * rows, (rows, cols))
 
@@ -187,9 +191,9 @@ def test_contradictory_transforms_are_named():
     with pytest.raises(ValueError, match=r"down_transform\[1\] is not one 1\.0 per row"):
         mesh_tables(broken("down_transform", 1, two))
     up = source["up_transform"][1]
-    fewer = SparseColumns(up.shape, up.indices[1:], np.maximum(up.indptr - 1, 0), up.data[1:])
+    fewer = sparse_columns(up.shape, up.indices[1:], np.maximum(up.indptr - 1, 0), up.data[1:])
     with pytest.raises(ValueError, match=r"up_transform\[1\] has not 3 entries per row"):
         mesh_tables(broken("up_transform", 1, fewer))
-    endless = SparseColumns(up.shape, up.indices, up.indptr, up.data * np.float32("inf"))
+    endless = sparse_columns(up.shape, up.indices, up.indptr, up.data * np.float32("inf"))
     with pytest.raises(ValueError, match=r"up_transform\[1\] has weights that are not finite"):
         mesh_tables(broken("up_transform", 1, endless))

@@ -16,7 +16,6 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from fantasyid.geometry.sparse import SparseColumns
 from fantasyid.geometry.topology import mesh_tables
 from fantasyid.weights.safe_pickle import read_pickle
 from miniature import TinyModels, write_tiny_models
@@ -175,7 +174,7 @@ def test_flame_pickle_reads(models: TinyModels) -> None:
     assert model["v_template"].shape == (5023, 3)
     assert model["f"].shape == (9976, 3)
     assert model["f"].dtype == "uint32"
-    assert isinstance(model["J_regressor"], SparseColumns)
+    assert hasattr(model["J_regressor"], "toarray")
     assert model["kintree_table"].tolist() == [[4294967295, 0, 1, 1, 1], [0, 1, 2, 3, 4]]
     joints = model["J_regressor"].toarray() @ model["v_template"]
     assert joints == pytest.approx(model["J"], abs=1e-5)
