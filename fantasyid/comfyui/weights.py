@@ -193,9 +193,10 @@ def host_base(
 def load_face_encoder(path: Path) -> FaceEncoder:
     """EVA02-CLIP, released or converted, as far as the face tokens need it."""
     on_disk = read_eva(path)
-    names = {EVA_KEYS.to_ours(name) or name: name for name in on_disk}
-    weights = {ours: on_disk[name] for ours, name in names.items()}
-    (tower,) = fit_modules(weights, EvaConfig, EvaVisionTransformer, source=str(path), names=names)
+    weights = {EVA_KEYS.to_ours(name) or name: tensor for name, tensor in on_disk.items()}
+    (tower,) = fit_modules(
+        weights, EvaConfig, EvaVisionTransformer, source=str(path), keys=EVA_KEYS
+    )
     return FaceEncoder(managed(tower), str(path), weights_fingerprint(on_disk))
 
 

@@ -20,8 +20,10 @@ from ..cogvideox.config import TransformerConfig
 from ..face.abstractor import AbstractorConfig, FaceAbstractor
 from ..fusion.transformer import FusionConfig, VertexFusion
 from ..injection.layers import InjectionConfig, LayerInjectors, LayerKeysValues
+from ..key_map import KeyMap
+from ..shapes import Shapes
 from .describe import describe_keys
-from .keys import check_state_dict, shapes_of, sort_released_keys
+from .keys import PARTS, check_state_dict, shapes_of, sort_released_keys
 from .read import read_model, transformer_folder
 
 
@@ -55,7 +57,8 @@ def fit_modules(
     config_type: Any,
     *module_types: Any,
     source: str,
-    names: Mapping[str, str] | None = None,
+    keys: KeyMap | None = None,
+    looks_like: str = "",
 ) -> list[ModuleWeights[T]]:
     """Read the sizes of modules from their weights, and check that they use them up.
 
@@ -64,13 +67,19 @@ def fit_modules(
         config_type: Has `from_shapes`.
         module_types: Called with the config and `device`, `dtype`, `operations`.
         source: The file, for errors.
-        names: Our names to those on disk, for errors.
+        keys: Gives the names on disk, for errors.
+        looks_like: What the file looks like, in words; by default told from the weights.
 
     Raises:
         ValueError: A key is missing, unexpected or misshapen; what the file looks like is said.
     """
-    names = names or {}
-    on_disk = {names.get(name, name): shape for name, shape in shapes_of(weights).items()}
+
+    def on_disk(shapes: Shapes) -> dict[str, tuple[int, ...]]:
+        return {
+            (keys.to_released(name) if keys else None) or name: tuple(shape)
+            for name, shape in shapes.items()
+        }
+
     words = f"{source} ({module_types[-1].__name__})"
     modules: list[ModuleWeights[T]] = []
     expected: dict[str, tuple[int, ...]] = {}
@@ -79,12 +88,13 @@ def fit_modules(
         for module_type in module_types:
             build = partial(module_type, config)
             needed = shapes_of(build(device="meta", dtype=None, operations=nn).state_dict())
-            expected |= {names.get(name, name): shape for name, shape in needed.items()}
+            expected |= on_disk(needed)
             modules.append(ModuleWeights(build, {n: weights[n] for n in needed if n in weights}))
-        check_state_dict(expected, on_disk, words)
+        check_state_dict(expected, on_disk(shapes_of(weights)), words)
     except (ValueError, KeyError) as error:
         where = "" if str(error).startswith(source) else f"{words}: "
-        raise ValueError(f"{where}{error} ({describe_keys(on_disk)})") from error
+        looks_like = looks_like or describe_keys(on_disk(shapes_of(weights)))
+        raise ValueError(f"{where}{error} ({looks_like})") from error
     return modules
 
 
@@ -140,14 +150,14 @@ class Released(Generic[T]):
                 f"vertex_reducer, layer_attention): {self.words}"
             )
         return [
-            *self._fit(self.keys.abstractor, AbstractorConfig, FaceAbstractor),
-            *self._fit(self.keys.fusion, FusionConfig, VertexFusion),
+            *self._fit("abstractor", AbstractorConfig, FaceAbstractor),
+            *self._fit("fusion", FusionConfig, VertexFusion),
             *self.injectors(),
         ]
 
     def injectors(self) -> list[ModuleWeights[T]]:
         """The halves of the injectors: keys and values first, then what runs at every step."""
-        return self._fit(self.keys.injection, InjectionConfig, LayerKeysValues, LayerInjectors)
+        return self._fit("injection", InjectionConfig, LayerKeysValues, LayerInjectors)
 
     def live(self) -> dict[str, T]:
         """What is read of the adapter, under its names on disk."""
@@ -158,8 +168,12 @@ class Released(Generic[T]):
     def _part(self, names: Mapping[str, str]) -> dict[str, T]:
         return {ours: self.tensors[key] for ours, key in names.items()}
 
-    def _fit(self, names: dict[str, str], config: Any, *modules: Any) -> list[ModuleWeights[T]]:
-        return fit_modules(self._part(names), config, *modules, source=str(self.path), names=names)
+    def _fit(self, part: str, config: Any, *modules: Any) -> list[ModuleWeights[T]]:
+        weights = self._part(getattr(self.keys, part))
+        source, keys = str(self.path), PARTS[part]
+        return fit_modules(
+            weights, config, *modules, source=source, keys=keys, looks_like=self.words
+        )
 
 
 def read_released(

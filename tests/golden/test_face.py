@@ -73,7 +73,7 @@ def test_abstractor(seeded, golden, relative_error, fidelity, dtype, seeded_part
     pairs = {
         "mapped hidden state": (with_class_token[:, ::16], "mapping_4_out_rows_0_16"),
         "with the earlier position table": (
-            (stages["mapping"] + abstractor.earlier_position)[:, ::16],
+            (stages["mapping"] + abstractor.earlier_position.detach())[:, ::16],
             "layer9_input_rows_0_16",
         ),
         "convolutions and readout": (stages["readout"], "cabstractor9_out"),
