@@ -53,7 +53,7 @@ class InjectionConfig:
                 multiple of 128.
         """
         read = ShapeReader(shapes, "layer_attention")
-        count = read.count("injectors.{}.to_q.weight")
+        count = read.count("injectors.{}.")
         context_dim, dim = read.axes("injectors.0.to_q.weight", None, None)
         read.multiple("injectors.0.to_q", context_dim, HEAD_DIM)
         return InjectionConfig(count, dim, context_dim)
