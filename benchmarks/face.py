@@ -78,13 +78,13 @@ def measure_clip(frames: int, folder: Path) -> None:
 
     from fantasyid.comfyui.collect import collect_views, read_frames
     from fantasyid.face.sources import FaceSources
-    from fantasyid.views.collection import ViewRules
+    from fantasyid.views.collect import ViewRules
 
     make_clip(folder / "clip.mp4", frames)
     clip = InputImpl.VideoFromFile(str(folder / "clip.mp4"))
     given = FaceSources("", None, None, "cascade", ())
     count = frames // 2 * 2
-    whole = seconds(lambda: collect_views(clip, given, ViewRules(), "stop"), runs=2)
+    whole = seconds(lambda: collect_views(clip, "", given, ViewRules(), "stop"), runs=2)
     decoding = seconds(lambda: sum(1 for _ in read_frames(clip)), runs=2)
     print(f"collect views, 720p, cascade: {count / whole:.1f} frames/s (target: at least 10)")
     print(f"  of which decoding and shrinking takes {decoding / whole:.0%}")
@@ -107,12 +107,17 @@ def measure_batches(models: Path) -> None:
     photo = torch.from_numpy(data.astronaut()[:256, 100:356]).float() / 255
     photos = photo.repeat(BATCH, 1, 1, 1)
     given, choice = FaceSources("", None, None, "cascade", ()), FaceChoice("largest")
+    as_crops = images.as_face_crops
     crops = images.align_images(photos, given, choice, "stop").crops
     crops = crops + 0.05 * torch.rand(crops.shape, generator=torch.Generator().manual_seed(0))
     work: tuple[tuple[str, torch.Tensor, Callable[[torch.Tensor], Any]], ...] = (
         ("crop", photos, lambda p: images.align_images(p, given, choice, "stop")),
-        ("face tokens", crops, lambda c: stages.compute_face_tokens(encoder, adapter, c)),
-        ("vertices", crops, lambda c: stages.compute_vertices(deca, c, stages.AS_RELEASED)),
+        ("face tokens", crops, lambda c: stages.compute_face_tokens(encoder, adapter, as_crops(c))),
+        (
+            "vertices",
+            crops,
+            lambda c: stages.compute_vertices(deca, as_crops(c), stages.AS_RELEASED),
+        ),
     )
     print(
         f"{BATCH} photos at once, {stages.CROPS_AT_ONCE} at a time in the networks (target: >= 1)"

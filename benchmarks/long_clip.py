@@ -78,7 +78,7 @@ def collect(comfyui: Path, path: Path) -> Measured:
 
     from fantasyid.comfyui.collect import collect_views, count_frames
     from fantasyid.face.sources import FaceSources
-    from fantasyid.views.collection import ViewRules
+    from fantasyid.views.collect import ViewRules
 
     process, done, sizes = psutil.Process(), threading.Event(), []
 
@@ -92,7 +92,7 @@ def collect(comfyui: Path, path: Path) -> Measured:
     watcher.start()
     start = time.perf_counter()
     given = FaceSources("", None, None, "cascade", ())
-    found = collect_views(clip, given, ViewRules(), "stop")
+    found = collect_views(clip, "", given, ViewRules(), "stop")
     seconds = time.perf_counter() - start
     done.set()
     watcher.join()

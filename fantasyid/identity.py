@@ -87,31 +87,32 @@ def make_thumbnail(image: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class FaceCrop:
-    """An aligned face and the photo that it was cut from.
+class FaceCrops:
+    """Aligned faces, one as a rule, and the photos that they were cut from.
 
     Attributes:
-        image: `(1, 512, 512, 3)` RGB in [0, 1]; `(0, 512, 512, 3)` when empty.
-        photo: `(1, H, W, 3)` RGB in [0, 1], whole and not aligned.
+        images: `(R, 512, 512, 3)` RGB in [0, 1]; `(0, 512, 512, 3)` when empty. Images that a
+            user gave as crops may have another size.
+        photos: `(R, H, W, 3)` RGB in [0, 1], whole and not aligned.
         detector: What found the face ("insightface", "cascade", "points by hand", ...).
         empty_reason: Why there is no face; "" when there is one.
-        box: The face in the photo, `(x0, y0, x1, y1)` pixels, or None where nobody measured it.
+        box: The only face in the photo, `(x0, y0, x1, y1)` pixels, or None where nobody measured
+            it.
         points: `(5, 2)` facial points in pixels of the photo (`face.points.POINT_NAMES`), or None.
     """
 
-    image: Tensor
-    photo: Tensor
+    images: Tensor
+    photos: Tensor
     detector: str
     empty_reason: str = ""
     box: tuple[float, float, float, float] | None = None
     points: Tensor | None = None
 
     @staticmethod
-    def empty(photo: Tensor, reason: str) -> FaceCrop:
-        """The crop of a photo without a face."""
-        return FaceCrop(
-            torch.zeros(0, FACE_CROP_SIZE, FACE_CROP_SIZE, 3), photo, "none", empty_reason=reason
-        )
+    def empty(photos: Tensor, reason: str) -> FaceCrops:
+        """The crops of a photo without a face."""
+        none = torch.zeros(0, FACE_CROP_SIZE, FACE_CROP_SIZE, 3)
+        return FaceCrops(none, photos, "none", empty_reason=reason)
 
 
 @dataclass(frozen=True, slots=True)

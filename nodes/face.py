@@ -6,9 +6,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..fantasyid.comfyui import files, images, messages, photo_folder
+from ..fantasyid.comfyui import collect, files, images, messages
 from ..fantasyid.face import align, faces, sources
-from ..fantasyid.views import collection
+from ..fantasyid.views.collect import ViewRules
 from . import types
 
 
@@ -271,11 +271,11 @@ class FantasyIDMultiView(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, folder: str | None = "") -> bool | str:
-        return photo_folder.why_no_folder(folder) or True
+        return collect.validate_folder(folder)
 
     @classmethod
     def fingerprint_inputs(cls, folder: str | None = "", **_others: Any) -> str:
-        return photo_folder.folder_fingerprint(folder)
+        return collect.folder_fingerprint(folder)
 
     @classmethod
     def execute(
@@ -293,7 +293,7 @@ class FantasyIDMultiView(io.ComfyNode):
     ) -> io.NodeOutput:
         folders = files.searched_folders(files.INSIGHTFACE)
         given = sources.FaceSources("", None, None, detector, folders, face_detection_model)
-        rules = collection.ViewRules(views, choose, least_face, least_sharpness, most_covered)
-        found = photo_folder.collect_either(clip, folder, given, rules, no_face)
+        rules = ViewRules(views, choose, least_face, least_sharpness, most_covered)
+        found = collect.collect_views(clip, folder, given, rules, no_face)
         shown = messages.on_node(found.message, cls.hidden.unique_id, found.sheet, cls)
         return io.NodeOutput(found.face, found.crops, found.sheet, found.message, ui=shown)

@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..fantasyid.comfyui import files, heads, messages, stages
+from ..fantasyid.comfyui import files, heads, images, messages, stages
 from ..fantasyid.geometry.backends import BACKENDS
 from ..fantasyid.geometry.files import FORMATS
 from . import types
@@ -83,7 +83,7 @@ class FantasyIDFaceVertices(io.ComfyNode):
         region: str = stages.WHOLE_IMAGE,
     ) -> io.NodeOutput:
         custom = stages.KeptCodes(keep_expression, keep_jaw, keep_rotation, region)
-        geometry = stages.compute_vertices(deca, face, mode, custom)
+        geometry = stages.compute_vertices(deca, images.as_face_crops(face), mode, custom)
         words = heads.describe_geometry(geometry)
         return io.NodeOutput(geometry, ui=messages.on_node(words, cls.hidden.unique_id))
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..fantasyid.comfyui import latents
+from ..fantasyid.comfyui import images, latents
 from . import types
 
 
@@ -94,6 +94,7 @@ class FantasyIDFaceLatent(io.ComfyNode):
         length: int,
         start_image: Any = None,
     ) -> io.NodeOutput:
+        crops = images.as_face_crops(face)
         return io.NodeOutput(
-            *latents.face_latent(positive, negative, vae, face, width, height, length, start_image)
+            *latents.face_latent(positive, negative, vae, crops, width, height, length, start_image)
         )

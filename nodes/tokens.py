@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..fantasyid import combine
-from ..fantasyid.comfyui import messages, stages
+from ..fantasyid.comfyui import images, messages, stages
 from . import types
 
 
@@ -40,7 +40,8 @@ class FantasyIDFaceTokens(io.ComfyNode):
 
     @classmethod
     def execute(cls, face_encoder: Any, adapter: Any, face: Any) -> io.NodeOutput:
-        return io.NodeOutput(stages.compute_face_tokens(face_encoder, adapter, face))
+        crops = images.as_face_crops(face)
+        return io.NodeOutput(stages.compute_face_tokens(face_encoder, adapter, crops))
 
 
 class FantasyIDCombine(io.ComfyNode):

@@ -12,7 +12,7 @@ from torch.nn.functional import interpolate
 
 from ..evaluation.best_of import Take, best, scores
 from ..evaluation.metrics.measure import recognizer_or_why
-from ..face.sheet import draw_sheet
+from ..face.draw import draw_sheet
 from .metrics import MeasureRequest, measure_clip, recogniser_folders
 from .sampler import ReleasedSampler, SamplerState, run
 

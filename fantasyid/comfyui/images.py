@@ -13,13 +13,14 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ..face.align import SKIP, Alignment, FaceChoice, align_faces, first_found, summarize
-from ..face.detect import faces_from_boxes
-from ..face.faces import DetectedFace
+from ..face.faces import Box, DetectedFace
+from ..face.given import faces_from_boxes
 from ..face.sources import FaceSources
-from ..identity import FACE_CROP_SIZE, FaceCrop
+from ..identity import FACE_CROP_SIZE, FaceCrops
 
 # Pictures on a node: side by side, this many at most.
 SHOWN_AT_MOST = 16
+GIVEN_IMAGE = "given image"
 BLACK = "the given image is black, which is what the face nodes give where they find no face"
 BoundingBoxes = list[list[dict[str, Any]]]
 
@@ -37,7 +38,7 @@ class AlignedImages:
         shown: `(N, 512, W', 3)` photo and crop side by side, for the node.
     """
 
-    face: FaceCrop
+    face: FaceCrops
     crops: Tensor
     boxes: BoundingBoxes
     previews: Tensor
@@ -87,7 +88,7 @@ def align_images(
     kept = [a for a in aligned if policy != SKIP or not a.crop.empty_reason]
     return AlignedImages(
         first_found(aligned).crop,
-        torch.cat([crop_or_blank(a.crop) for a in kept]),
+        torch.cat([_crop_or_black(a.crop) for a in kept]),
         as_bounding_boxes([a.faces for a in aligned]),
         torch.cat([a.preview for a in aligned]),
         message,
@@ -95,7 +96,7 @@ def align_images(
     )
 
 
-def region_of(boxes: Any) -> tuple[float, float, float, float] | None:
+def region_of(boxes: Any) -> Box | None:
     """The first box of a BOUNDING_BOX value as `(x0, y0, x1, y1)` pixels.
 
     Raises:
@@ -105,21 +106,27 @@ def region_of(boxes: Any) -> tuple[float, float, float, float] | None:
     return faces[0].box if faces else None
 
 
-def crop_or_blank(crop: FaceCrop) -> Tensor:
-    """The crop as an IMAGE; a black square where there is no face."""
-    return crop.image if crop.image.shape[0] else crop.image.new_zeros(1, *crop.image.shape[1:])
+def as_face_crops(face: FaceCrops | Tensor) -> FaceCrops:
+    """What a face socket carries; an IMAGE counts as aligned already.
 
+    Black pictures, which the face nodes put into a batch where they find no face, are left out:
+    where all are black, the crops are empty and say so.
 
-def drop_black(face: FaceCrop | Tensor) -> FaceCrop | Tensor:
-    """The emptiness of `crop_or_blank` arrives: an IMAGE without its black pictures.
-
-    Returns:
-        An empty crop where all pictures are black; anything else as it is.
+    Raises:
+        ValueError: See `check_photos`.
     """
-    if isinstance(face, FaceCrop) or face.ndim != 4 or not face.shape[0]:
+    if isinstance(face, FaceCrops):
         return face
-    seen = face[..., :3].flatten(1).any(1)
-    return face[seen] if seen.any() else FaceCrop.empty(face[:1, ..., :3], BLACK)
+    photos = check_photos(face)
+    seen = photos.flatten(1).any(1)
+    if not seen.any():
+        return FaceCrops.empty(photos[:1], BLACK)
+    return FaceCrops(photos[seen], photos[seen], GIVEN_IMAGE)
+
+
+def _crop_or_black(crop: FaceCrops) -> Tensor:
+    """The crop as an IMAGE; a black square where there is no face."""
+    return crop.images if crop.images.shape[0] else crop.images.new_zeros(1, *crop.images.shape[1:])
 
 
 def _side_by_side(aligned: Alignment) -> Tensor:
@@ -127,7 +134,7 @@ def _side_by_side(aligned: Alignment) -> Tensor:
     height, width = aligned.preview.shape[1:3]
     size = (FACE_CROP_SIZE, max(1, round(width * FACE_CROP_SIZE / height)))
     small = interpolate(aligned.preview.permute(0, 3, 1, 2), size, mode="bilinear", antialias=True)
-    return torch.cat([small.permute(0, 2, 3, 1), crop_or_blank(aligned.crop)], dim=2)
+    return torch.cat([small.permute(0, 2, 3, 1), _crop_or_black(aligned.crop)], dim=2)
 
 
 def as_bounding_boxes(frames: Sequence[Sequence[DetectedFace]]) -> BoundingBoxes:

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 from ..cogvideox.preview import fit_rgb_factors
-from ..identity import FaceCrop
+from ..identity import FaceCrops
 from .images import check_photos
 from .previews import FACTORS_KEY
-from .stages import as_crop
 
 LATENT_CHANNELS = 16
 SIDE_STEP, SIDE_MAX, LENGTH_MAX = 16, 2048, 1017
@@ -51,7 +50,7 @@ def face_latent(
     positive: list,
     negative: list,
     vae: Any,
-    face: FaceCrop | Tensor,
+    face: FaceCrops,
     width: int,
     height: int,
     length: int,
@@ -87,10 +86,14 @@ def face_latent(
     if start_image is not None:
         first, cut = _start_frames(start_image, length), "center"
     else:
-        crop = as_crop(face)
-        if crop.empty_reason:
+        if face.empty_reason:
             return positive, negative, latent
-        first, cut = crop.image, "disabled"
+        if face.images.shape[0] != 1:
+            raise ValueError(
+                f"the face input holds {face.images.shape[0]} images, FantasyID reads one: choose "
+                "it with Get Image from Batch"
+            )
+        first, cut = face.images, "disabled"
     pixels = comfy.utils.common_upscale(
         first.movedim(-1, 1), width, height, "lanczos", cut
     ).movedim(1, -1)

@@ -21,7 +21,7 @@ from ..evaluation.metrics.plot import draw_plot, draw_worst
 from ..face.align import CONTINUE, STOP, FaceChoice, align_faces
 from ..face.recognizer import Embedding, Recognizer, find_recognizer
 from ..face.sources import FaceSources, open_clip_detector
-from ..identity import FaceCrop
+from ..identity import FaceCrops
 from .collect import count_frames, read_frames
 from .files import FOLDER, INSIGHTFACE, searched_folders
 from .images import check_photos
@@ -146,7 +146,7 @@ def _tools(request: MeasureRequest, missing: list[str]) -> Tools:
             )
         else:
             features = inception.open_features(path, device)
-            real = [features(face.image[0]) for face in _faces(request, request.reference_set)]
+            real = [features(face.images[0]) for face in _faces(request, request.reference_set)]
     return Tools(detect, request.choose, recogniser, references, features, real, device)
 
 
@@ -157,7 +157,7 @@ def _references(
     if reference is None:
         missing.append("No RS: connect a reference.")
         return []
-    if isinstance(reference, FaceCrop):
+    if isinstance(reference, FaceCrops):
         if reference.empty_reason:
             missing.append(f"No RS: the reference has no face: {reference.empty_reason}.")
             return []
@@ -165,7 +165,7 @@ def _references(
     return [embed_reference(face, recogniser) for face in _faces(request, reference, STOP)]
 
 
-def _faces(request: MeasureRequest, image: Tensor, policy: str = CONTINUE) -> list[FaceCrop]:
+def _faces(request: MeasureRequest, image: Tensor, policy: str = CONTINUE) -> list[FaceCrops]:
     """The faces of a batch of photos; photos without one are left out unless that is refused."""
     photos = list(check_photos(image))
     bar = comfy.utils.ProgressBar(len(photos))

@@ -21,7 +21,7 @@ from ..identity import (
     FACE_CROP_SIZE,
     NUM_FACE_TOKENS,
     NUM_VERTEX_TOKENS,
-    FaceCrop,
+    FaceCrops,
     FaceGeometry,
     FaceTokens,
     Identity,
@@ -29,7 +29,6 @@ from ..identity import (
     make_thumbnail,
 )
 from ..weights.fingerprint import photo_hash, shown
-from .images import check_photos, drop_black
 from .weights import Adapter, Deca, FaceEncoder, load_to_device
 
 AS_RELEASED = "as released"
@@ -38,39 +37,19 @@ CUSTOM = "custom"
 GEOMETRY_MODES = (AS_RELEASED, NEUTRAL, CUSTOM)
 WHOLE_IMAGE, FACE_BOX = "whole image", "face box"
 PHOTO_REGIONS = (WHOLE_IMAGE, FACE_BOX)
-GIVEN_IMAGE = "given image"
 # Crops in the face encoder, or photos in DECA, at a time: bounds the memory of a batch.
 CROPS_AT_ONCE = 4
 
 
-def as_crop(face: FaceCrop | Tensor) -> FaceCrop:
-    """A crop from whatever a face socket carries; an IMAGE counts as aligned already.
+def compute_face_tokens(encoder: FaceEncoder, adapter: Adapter, face: FaceCrops) -> FaceTokens:
+    """CLIP face abstraction: crops -> EVA02-CLIP -> C-Abstractor -> `(R, 36, C)`.
+
+    A few crops are on the device at a time.
 
     Raises:
-        ValueError: The IMAGE holds no picture, or more than one.
-    """
-    face = drop_black(face)
-    if isinstance(face, FaceCrop):
-        return face
-    if face.shape[0] != 1:
-        raise ValueError(
-            f"the face input holds {face.shape[0]} images, FantasyID reads one: choose it with "
-            "Get Image from Batch"
-        )
-    image = face[..., :3]
-    return FaceCrop(image, image, GIVEN_IMAGE)
+        ValueError: Encoder and adapter have different widths.
 
-
-def compute_face_tokens(
-    encoder: FaceEncoder, adapter: Adapter, face: FaceCrop | Tensor
-) -> FaceTokens:
-    """CLIP face abstraction: crop -> EVA02-CLIP -> C-Abstractor -> `(1, 36, C)`.
-
-    An IMAGE of several crops gives the tokens of each, `(R, 36, C)`; a few crops are on the device
-    at a time.
-
-    Raises:
-        ValueError: Encoder and adapter have different widths, or the IMAGE is empty.
+    Source: paper section 3.2 (face abstractor).
     """
     width = encoder.patcher.model.config.dim
     expected = adapter.abstractor.model.config.dim
@@ -79,25 +58,17 @@ def compute_face_tokens(
             f"the face encoder {encoder.source} is {width} wide, the adapter {adapter.source} "
             f"takes {expected}: they come from different releases (tiny and real parts mixed?)"
         )
-    face = drop_black(face)
-    if isinstance(face, FaceCrop) and face.empty_reason:
+    if face.empty_reason:
         empty = torch.zeros(0, NUM_FACE_TOKENS, adapter.injection.context_dim)
         return FaceTokens(empty, face.empty_reason)
-    crops = face.image if isinstance(face, FaceCrop) else check_photos(face)
     device = load_to_device(encoder.patcher, adapter.abstractor)
     parts = []
-    for chunk in crops.split(CROPS_AT_ONCE):
+    for chunk in face.images.split(CROPS_AT_ONCE):
         pixels = preprocess_crop(chunk.to(device, torch.float32))
         parts.append(adapter.abstractor.model(encoder.patcher.model(pixels)).cpu())
-    return FaceTokens(torch.cat(parts), "", make_thumbnail(crops), _origin(encoder, adapter, face))
-
-
-def _origin(encoder: FaceEncoder, adapter: Adapter, face: FaceCrop | Tensor) -> Provenance:
-    """Where the tokens of a face, or of several crops, come from."""
-    photos = face.photo if isinstance(face, FaceCrop) else check_photos(face)
-    detector = face.detector if isinstance(face, FaceCrop) else GIVEN_IMAGE
-    hashes = dict.fromkeys(photo_hash(photo[None]) for photo in photos)
-    return Provenance(detector, encoder.fingerprint, adapter.fingerprint, tuple(hashes))
+    hashes = dict.fromkeys(photo_hash(photo[None]) for photo in face.photos)
+    origin = Provenance(face.detector, encoder.fingerprint, adapter.fingerprint, tuple(hashes))
+    return FaceTokens(torch.cat(parts), "", make_thumbnail(face.images), origin)
 
 
 def combine_face_tokens(given: Sequence[FaceTokens], mode: str, weights: str) -> FaceTokens:
@@ -158,66 +129,56 @@ class KeptCodes:
     rotation: bool
     region: str
 
-    @staticmethod
-    def of_mode(mode: str, custom: KeptCodes) -> KeptCodes:
-        """What a mode keeps; "custom" keeps what `custom` says.
-
-        Raises:
-            ValueError: The mode or the region is unknown.
-        """
-        if mode not in GEOMETRY_MODES or custom.region not in PHOTO_REGIONS:
-            raise ValueError(
-                f"face vertices: expected a mode of {GEOMETRY_MODES} and a region of "
-                f"{PHOTO_REGIONS}, got {mode!r} and {custom.region!r}"
-            )
-        if mode == AS_RELEASED:
-            return KeptCodes(True, True, True, WHOLE_IMAGE)
-        return KeptCodes(False, False, False, FACE_BOX) if mode == NEUTRAL else custom
-
 
 KEEP_ALL = KeptCodes(True, True, True, WHOLE_IMAGE)
+_KEPT = {AS_RELEASED: KEEP_ALL, NEUTRAL: KeptCodes(False, False, False, FACE_BOX)}
 
 
 def compute_vertices(
-    deca: Deca, face: FaceCrop | Tensor, mode: str, custom: KeptCodes = KEEP_ALL
+    deca: Deca, face: FaceCrops, mode: str, custom: KeptCodes = KEEP_ALL
 ) -> FaceGeometry:
-    """DECA vertex extraction: photo -> codes -> FLAME vertices `(1, 5023, 3)`.
+    """DECA vertex extraction: photos -> codes -> FLAME vertices `(R, 5023, 3)`.
 
-    An IMAGE of several photos gives the head of each, `(R, 5023, 3)`; a few photos are on the
-    device at a time.
+    A few photos are on the device at a time.
 
     Args:
         deca: Encoder and FLAME layer.
-        face: The aligned face (its photo is read), or an IMAGE.
+        face: The aligned faces; their photos are read.
         mode: "as released" reads the whole photo and applies shape, expression, jaw and head
             rotation; "neutral (paper)" reads the square around the face and keeps the shape alone;
             "custom" does what `custom` says.
         custom: For "custom".
 
     Returns:
-        The head; its `source` says which part of the photo was read and what was kept.
+        The heads; their `source` says which part of the photo was read and what was kept.
 
-    Source: docs/released-model.md, section 8; paper section 3.1 for the neutral head.
+    Raises:
+        ValueError: The mode or the region is unknown.
+
+    Source: docs/released-model.md, section 8; paper section 3.3 for the neutral head.
     """
-    kept = KeptCodes.of_mode(mode, custom)
-    face = drop_black(face)
-    if isinstance(face, FaceCrop) and face.empty_reason:
+    if mode not in GEOMETRY_MODES or custom.region not in PHOTO_REGIONS:
+        raise ValueError(
+            f"face vertices: expected a mode of {GEOMETRY_MODES} and a region of "
+            f"{PHOTO_REGIONS}, got {mode!r} and {custom.region!r}"
+        )
+    kept = _KEPT.get(mode, custom)
+    if face.empty_reason:
         return FaceGeometry.empty(face.empty_reason)
-    if not isinstance(face, FaceCrop):
-        images = check_photos(face)
-        face = FaceCrop(images, images, GIVEN_IMAGE)
     photos, region = _photo_region(face, kept.region)
     device = load_to_device(deca.encoder, deca.flame)
     small = torch.cat([preprocess_photo(photo[None].float()) for photo in photos])
     read = [_read_heads(deca, chunk.to(device), kept) for chunk in small.split(CROPS_AT_ONCE)]
+    named = {"expression": kept.expression, "jaw": kept.jaw, "head rotation": kept.rotation}
+    words = ", ".join(["shape", *(name for name, keep in named.items() if keep)])
     # An image of another size is no crop: where its face lies, nobody knows.
-    aligned = tuple(face.image.shape[1:3]) == (FACE_CROP_SIZE, FACE_CROP_SIZE)
+    aligned = tuple(face.images.shape[1:3]) == (FACE_CROP_SIZE, FACE_CROP_SIZE)
     return FaceGeometry(
         torch.cat([vertices for vertices, _ in read]),
         deca.flame.model.triangles.cpu(),
         torch.cat([betas for _, betas in read]),
-        f"{deca.source}, {mode}: {_kept_words(kept)}; {region}",
-        sharpness=tuple(sharpness(crop) for crop in face.image) if aligned else (),
+        f"{deca.source}, {mode}: {words}; {region}",
+        sharpness=tuple(sharpness(crop) for crop in face.images) if aligned else (),
     )
 
 
@@ -231,21 +192,16 @@ def _read_heads(deca: Deca, photos: Tensor, kept: KeptCodes) -> tuple[Tensor, Te
     return vertices.cpu(), code.shape.cpu()
 
 
-def _photo_region(crop: FaceCrop, region: str) -> tuple[Tensor, str]:
+def _photo_region(crop: FaceCrops, region: str) -> tuple[Tensor, str]:
     """The part of the photo that DECA reads, and what it is in words."""
     if region == WHOLE_IMAGE:
-        return crop.photo, "read from the whole image"
+        return crop.photos, "read from the whole image"
     if crop.box is None:
-        return crop.photo, (
+        return crop.photos, (
             "read from the whole image, because this face comes without a box (give the output of "
             "Align Face rather than a bare image)"
         )
-    return face_square(crop.photo, crop.box), "read from the square around the face"
-
-
-def _kept_words(kept: KeptCodes) -> str:
-    named = {"expression": kept.expression, "jaw": kept.jaw, "head rotation": kept.rotation}
-    return ", ".join(["shape", *(name for name, keep in named.items() if keep)])
+    return face_square(crop.photos, crop.box), "read from the square around the face"
 
 
 def fuse(adapter: Adapter, face_tokens: FaceTokens, geometry: FaceGeometry) -> Identity:
@@ -253,6 +209,8 @@ def fuse(adapter: Adapter, face_tokens: FaceTokens, geometry: FaceGeometry) -> I
 
     Raises:
         ValueError: The face tokens were made with another adapter, or there are several heads.
+
+    Source: paper section 3.4.
     """
     dim = adapter.injection.context_dim
     if face_tokens.tokens.shape[-1] != dim:

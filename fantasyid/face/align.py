@@ -1,23 +1,24 @@
-"""From photos to aligned faces: find, choose, crop, and say in words what happened.
+"""From photos to aligned faces: find, choose, cut, describe, draw.
 
 Source: docs/released-model.md, section 0 (steps 1 and 2): the long side is reduced to 1024, the
-face nearest the image centre is taken, its five points are fitted to the 512 template.
+face nearest the image center is taken, its five points are fitted to the 512 template.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..identity import FaceCrop
-from .crop import align_crop, reduce_long_side
-from .faces import DetectedFace, choose_face, draw_faces, face_nearest_box
+from ..identity import FaceCrops
+from .cut import cut_crop
+from .draw import draw_faces
+from .faces import Box, DetectedFace, choose_face, face_nearest_box
 from .points import points_from_box
 from .quality import describe_quality
-from .sources import FaceSources, open_finder
+from .sources import FaceSources, open_detectors
 
 STOP = "stop"
 SKIP = "skip this image"
@@ -42,7 +43,7 @@ class FaceChoice:
 
     rule: str
     index: int = 0
-    region: tuple[float, float, float, float] | None = None
+    region: Box | None = None
     follow: bool = False
     padding: float = 1.0
 
@@ -58,30 +59,10 @@ class Alignment:
         message: Some sentences for the node.
     """
 
-    crop: FaceCrop
+    crop: FaceCrops
     faces: tuple[DetectedFace, ...]
     preview: Tensor
     message: str
-
-
-def align_face(
-    photo: Tensor, sources: FaceSources, rule: str, index: int, policy: str
-) -> Alignment:
-    """Find the faces of a photo `(H, W, 3)`, choose one, and cut the released 512 crop.
-
-    Args:
-        photo: RGB in [0, 1].
-        sources: Who finds the face.
-        rule: One of `faces.RULES`.
-        index: Which of the faces in the order of the rule, from 0.
-        policy: "stop" raises when there is no face; the others give an empty crop that carries
-            the reason.
-
-    Raises:
-        ValueError: No face, with the policy "stop"; or the index is beyond the faces found.
-    """
-    (found,) = align_faces([photo], sources, FaceChoice(rule, index), policy)
-    return found
 
 
 def align_faces(
@@ -108,91 +89,84 @@ def align_faces(
         raise ValueError(
             f'the policy is "{policy}", expected one of: {", ".join(NO_FACE_POLICIES)}'
         )
-    find = open_finder(sources, len(photos))
     aligned: list[Alignment] = []
-    before: tuple[float, float, float, float] | None = None
-    for number, photo in enumerate(photos):
-        faces = find(photo, number)
+    before: Box | None = None
+    for number, detect in enumerate(open_detectors(sources, len(photos))):
+        photo = photos[number]
+        faces = detect(photo)
         where = f"image {number}: " if len(photos) > 1 else ""
-        found = _align(photo, faces, choice, before, sources)
-        if found.crop.empty_reason and policy == STOP:
-            raise ValueError(where + found.crop.empty_reason)
-        aligned.append(replace(found, message=where.capitalize() + found.message))
-        before = found.crop.box if choice.follow and found.crop.box else before
+        if faces:
+            chosen, is_new = _choose(faces, photo, choice, before)
+            crop = _cut(photo, chosen, choice.padding)
+            message = _describe(faces, chosen, is_new, crop, choice.padding)
+            preview = draw_faces(photo, faces, chosen)[None]
+            before = chosen.box if choice.follow else None
+        else:
+            crop, preview = FaceCrops.empty(photo[None], _no_face(photo, sources)), photo[None]
+            message = f"NO IDENTITY: {crop.empty_reason}."
+            if policy == STOP:
+                raise ValueError(where + crop.empty_reason)
+        aligned.append(Alignment(crop, tuple(faces), preview, where.capitalize() + message))
         tick()
     return aligned
 
 
-def _align(
-    photo: Tensor,
-    faces: list[DetectedFace],
-    choice: FaceChoice,
-    before: tuple[float, float, float, float] | None,
-    sources: FaceSources,
-) -> Alignment:
-    height, width = photo.shape[:2]
-    if not faces:
-        reason = (
-            f"no face found in the {width}x{height} photo (detector: {sources.words}). Use a "
-            "photo in which the face is larger and seen from the front, connect a MediaPipe Face "
-            "Landmarker or a bounding box, or type the five points by hand"
-        )
-        crop = FaceCrop.empty(photo[None], reason)
-        return Alignment(crop, (), photo[None], f"NO IDENTITY: {reason}.")
-    chosen, words = _choose(faces, width, height, choice, before)
-    points = chosen.points or points_from_box(chosen.box, chosen.roll_deg).tolist()
-    image = cut_crop(photo, points, choice.padding)
-    message = _describe(chosen, faces.index(chosen), len(faces))
-    message += words + describe_quality(image, points, choice.padding)
-    crop = FaceCrop(
-        image[None],
-        photo[None],
-        chosen.detector,
-        box=chosen.box,
-        points=torch.tensor(points, dtype=torch.float32),
-    )
-    return Alignment(crop, tuple(faces), draw_faces(photo, faces, chosen)[None], message)
-
-
-def cut_crop(photo: Tensor, points: Sequence[Sequence[float]], padding: float = 1.0) -> Tensor:
-    """The released way from a photo `(H, W, 3)` and its five points to the crop `(512, 512, 3)`."""
-    reduced, scale = reduce_long_side(photo)
-    image, _ = align_crop(reduced, [[x * scale, y * scale] for x, y in points], padding=padding)
-    return image
-
-
 def _choose(
-    faces: list[DetectedFace],
-    width: int,
-    height: int,
-    choice: FaceChoice,
-    before: tuple[float, float, float, float] | None,
-) -> tuple[DetectedFace, str]:
-    """The face that is meant, and what there is to say about the choice."""
+    faces: list[DetectedFace], photo: Tensor, choice: FaceChoice, before: Box | None
+) -> tuple[DetectedFace, bool]:
+    """The face that is meant, and whether the one that was followed is not here."""
+    height, width = photo.shape[:2]
     if before is not None:
         followed = face_nearest_box(faces, before, _LEAST_OVERLAP)
         if followed is not None:
-            return followed, ""
-        words = " The face of the image before is not here; chosen anew."
-        return choose_face(faces, width, height, choice.rule, 0), words
-    if choice.region is not None:
-        chosen = face_nearest_box(faces, choice.region, 0.0)
-        if chosen is None:
-            raise ValueError(
-                f"none of the {len(faces)} faces touches the box that was given to choose by, "
-                f"({', '.join(f'{v:.0f}' for v in choice.region)})"
-            )
-        return chosen, ""
-    return choose_face(faces, width, height, choice.rule, choice.index), ""
+            return followed, False
+        return choose_face(faces, width, height, choice.rule, 0), True
+    if choice.region is None:
+        return choose_face(faces, width, height, choice.rule, choice.index), False
+    chosen = face_nearest_box(faces, choice.region, 0.0)
+    if chosen is None:
+        raise ValueError(
+            f"none of the {len(faces)} faces touches the box that was given to choose by, "
+            f"({', '.join(f'{v:.0f}' for v in choice.region)})"
+        )
+    return chosen, False
 
 
-def _describe(face: DetectedFace, number: int, count: int) -> str:
-    words = f"Face {number} of {count} (counted from the left, from 0), found by {face.detector}."
-    if face.points is None:
+def _cut(photo: Tensor, face: DetectedFace, padding: float) -> FaceCrops:
+    points = face.points or points_from_box(face.box, face.roll_deg).tolist()
+    return FaceCrops(
+        cut_crop(photo, points, padding)[None],
+        photo[None],
+        face.detector,
+        box=face.box,
+        points=torch.tensor(points, dtype=torch.float32),
+    )
+
+
+def _describe(
+    faces: list[DetectedFace], chosen: DetectedFace, is_new: bool, crop: FaceCrops, padding: float
+) -> str:
+    words = (
+        f"Face {faces.index(chosen)} of {len(faces)} (counted from the left, from 0), found by "
+        f"{chosen.detector}."
+    )
+    if chosen.points is None:
         words += " This detector gives a box only: the five points are estimated from it."
-        if face.roll_deg:
-            words += f" The head is tilted by about {face.roll_deg:.0f} degrees."
-    return words
+        if chosen.roll_deg:
+            words += f" The head is tilted by about {chosen.roll_deg:.0f} degrees."
+    if is_new:
+        words += " The face of the image before is not here; chosen anew."
+    assert crop.points is not None
+    return words + describe_quality(crop.images[0], crop.points.tolist(), padding)
+
+
+def _no_face(photo: Tensor, sources: FaceSources) -> str:
+    height, width = photo.shape[:2]
+    return (
+        f"no face found in the {width}x{height} photo (detector: {sources.words}). Use a "
+        "photo in which the face is larger and seen from the front, connect a MediaPipe Face "
+        "Landmarker or a bounding box, or type the five points by hand"
+    )
 
 
 def first_found(aligned: Sequence[Alignment]) -> Alignment:

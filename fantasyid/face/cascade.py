@@ -15,7 +15,15 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from .crop import warp_affine
-from .faces import ALTERNATIVES, DetectedFace, as_bytes, box_overlap, left_to_right, make_face
+from .faces import (
+    ALTERNATIVES,
+    DetectedFace,
+    as_bytes,
+    box_overlap,
+    left_to_right,
+    make_face,
+    to_photo,
+)
 
 NAME = "scikit-image cascade"
 
@@ -76,7 +84,8 @@ def _detect_turned(cascade: Any, photo: Tensor) -> list[DetectedFace]:
     if middle is None:
         return []
     _, matrix = turn_photo(small, best_turn)
-    return left_to_right([_turn_back(f, matrix, scale, -middle) for f in best])
+    matrix = matrix * [[scale, scale, 1.0]]  # from pixels of the photo
+    return left_to_right([to_photo(f, matrix, -middle) for f in best])
 
 
 def detect_quickly(photo: Tensor, side: int = 320) -> list[DetectedFace]:
@@ -167,7 +176,7 @@ def _look(cascade: Any, photo: Tensor, side: int, mirrored: bool, divisor: int) 
 
 
 def turn_photo(photo: Tensor, turn_deg: float) -> tuple[Tensor, NDArray[np.float64]]:
-    """A photo turned clockwise about its centre, on a square that holds all of it.
+    """A photo turned clockwise about its center, on a square that holds all of it.
 
     Args:
         photo: `(H, W, 3)`.
@@ -184,17 +193,6 @@ def turn_photo(photo: Tensor, turn_deg: float) -> tuple[Tensor, NDArray[np.float
     shift = np.array([side / 2, side / 2]) - linear @ np.array([width / 2, height / 2])
     matrix = np.concatenate([linear, shift[:, None]], axis=1)
     return warp_affine(photo, matrix, side), matrix
-
-
-def _turn_back(
-    face: DetectedFace, matrix: NDArray[np.float64], scale: float, roll_deg: float
-) -> DetectedFace:
-    """A face found in a turned copy, in pixels of the photo; its box keeps its size."""
-    x0, y0, x1, y1 = face.box
-    centre = (np.array([(x0 + x1) / 2, (y0 + y1) / 2]) - matrix[:, 2]) @ matrix[:, :2]
-    half = np.array([x1 - x0, y1 - y0]) / 2
-    box = np.concatenate([centre - half, centre + half]) / scale
-    return make_face(box, None, face.score, NAME, roll_deg)
 
 
 def _middle_of_turns(cascade: Any, photo: Tensor, turn_deg: float) -> float | None:

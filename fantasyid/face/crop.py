@@ -4,7 +4,7 @@ Does in numpy and torch what the released pipeline does with OpenCV and facexlib
 pairs of OpenCV's least-median-of-squares fit, its Lanczos filter and its bilinear warp
 (docs/released-model.md, section 0).
 
-Points are `(5, 2)` pixels, x right, y down, the centre of the first pixel at (0, 0): left eye,
+Points are `(5, 2)` pixels, x right, y down, the center of the first pixel at (0, 0): left eye,
 right eye, nose, left mouth corner, right mouth corner, where *left* is the left of the picture
 when the face is upright.
 """
@@ -71,7 +71,7 @@ def _random_pairs(count: int, rounds: int) -> Iterator[list[int]]:
 def similarity_lmeds(points_px: ArrayLike, template_px: ArrayLike) -> NDArray[np.float64]:
     """The similarity transform that takes points to a template, robust against bad points.
 
-    Released behaviour: OpenCV's `estimateAffinePartial2D(..., method=LMEDS)`. Of 13 random pairs
+    Released behavior: OpenCV's `estimateAffinePartial2D(..., method=LMEDS)`. Of 13 random pairs
     the one with the least median error tells which points fit; those are fitted by least
     squares. The pairs are always the same ones, so the result is a plain function of the points.
 
@@ -124,7 +124,7 @@ def warp_affine(
         photo: `(H, W, C)`.
         matrix: `(2, 3)`, photo pixels to result pixels.
         size: Side of the result in pixels.
-        border: Colour outside the photo, one number per channel; the edge blends into it.
+        border: Color outside the photo, one number per channel; the edge blends into it.
 
     Returns:
         `(size, size, C)` in the dtype of `photo`.
@@ -141,11 +141,11 @@ def warp_affine(
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     places = torch.stack([x, y, torch.ones_like(x)], dim=-1) @ inverse.T  # (size, size, 2)
     grid = (2 * places + 1) / torch.tensor([width, height], dtype=torch.float64) - 1
-    # Outside is zero, so the border colour is taken off before and added after.
-    colour = torch.tensor(border, dtype=torch.float64)
-    shifted = (photo.to("cpu", torch.float64) - colour).permute(2, 0, 1)[None]
+    # Outside is zero, so the border color is taken off before and added after.
+    color = torch.tensor(border, dtype=torch.float64)
+    shifted = (photo.to("cpu", torch.float64) - color).permute(2, 0, 1)[None]
     crop = grid_sample(shifted, grid[None], padding_mode="zeros", align_corners=False)
-    return (crop[0].permute(1, 2, 0) + colour).to(photo)
+    return (crop[0].permute(1, 2, 0) + color).to(photo)
 
 
 def align_crop(
@@ -179,7 +179,7 @@ def align_crop(
 def _eight_bit(picture: Tensor) -> Tensor:
     """Clamp to [0, 1] and round to 1/255.
 
-    Released behaviour: every step before the networks works on 8-bit pictures. It also makes a
+    Released behavior: every step before the networks works on 8-bit pictures. It also makes a
     crop that was saved as PNG and loaded again the same crop.
     """
     return (picture.clamp(0, 1) * 255).round() / 255
@@ -188,7 +188,7 @@ def _eight_bit(picture: Tensor) -> Tensor:
 def reduce_long_side(photo: Tensor, limit: int = LONG_SIDE_LIMIT) -> tuple[Tensor, float]:
     """Shrink a photo whose long side exceeds a limit; smaller ones are left alone.
 
-    Released behaviour: OpenCV's INTER_LANCZOS4, eight taps whatever the factor, so strong
+    Released behavior: OpenCV's INTER_LANCZOS4, eight taps whatever the factor, so strong
     reductions alias.
 
     Args:
@@ -218,8 +218,8 @@ def reduce_long_side(photo: Tensor, limit: int = LONG_SIDE_LIMIT) -> tuple[Tenso
 
 def _lanczos4(length: int, new_length: int) -> tuple[Tensor, Tensor]:
     """Source indexes `(8, new_length)`, repeated at the edges, and their weights."""
-    centres = (torch.arange(new_length, dtype=torch.float64) + 0.5) * (length / new_length) - 0.5
-    taps = centres.floor()[None] + torch.arange(-3, 5)[:, None]  # (8, new_length)
-    distance = taps - centres
+    centers = (torch.arange(new_length, dtype=torch.float64) + 0.5) * (length / new_length) - 0.5
+    taps = centers.floor()[None] + torch.arange(-3, 5)[:, None]  # (8, new_length)
+    distance = taps - centers
     weights = torch.sinc(distance) * torch.sinc(distance / 4)
     return taps.long().clamp(0, length - 1), weights / weights.sum(0)

@@ -1,15 +1,13 @@
-"""Faces that a detector found: which one is meant, and a picture of all of them."""
+"""Faces that a detector found, and which one is meant."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import hypot, isfinite
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 ALTERNATIVES = (
@@ -19,7 +17,7 @@ ALTERNATIVES = (
 
 RULES = ("nearest centre", "largest", "left to right", "by score")
 
-_CHOSEN_COLOUR, _OTHER_COLOUR = (60, 220, 90), (250, 170, 40)
+Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +35,16 @@ class DetectedFace:
         pose_deg: Yaw, pitch and roll (see `pose.Pose`), where the source measured them.
     """
 
-    box: tuple[float, float, float, float]
+    box: Box
     points: tuple[tuple[float, float], ...] | None
     score: float
     detector: str
     roll_deg: float = 0.0
     pose_deg: tuple[float, float, float] | None = None
+
+
+# What finds faces in a photo `(H, W, 3)` RGB in [0, 1], from left to right.
+Detector = Callable[[Tensor], list[DetectedFace]]
 
 
 def make_face(
@@ -70,6 +72,33 @@ def make_face(
     return DetectedFace((x0, y0, x1, y1), pairs, float(score), detector, roll_deg, pose_deg)
 
 
+def to_photo(face: DetectedFace, matrix: NDArray, roll_deg: float = 0.0) -> DetectedFace:
+    """A face found in a turned, scaled or shifted copy, in pixels of the photo.
+
+    Args:
+        face: In pixels of the copy; its box is moved and scaled, but stays upright.
+        matrix: `(2, 3)` similarity from pixels of the photo to pixels of the copy.
+        roll_deg: The tilt of the head in the photo that the copy took away, clockwise.
+    """
+    linear, shift = matrix[:, :2], matrix[:, 2]
+    square = float((linear**2).sum() / 2)  # of the scale
+
+    def back(places: ArrayLike) -> NDArray[np.float64]:
+        return (np.asarray(places, np.float64) - shift) @ linear / square
+
+    box = np.array(face.box).reshape(2, 2)
+    center, half = back(box.mean(0)), (box[1] - box[0]) / 2 / square**0.5
+    roll = (face.roll_deg + roll_deg + 180) % 360 - 180
+    return make_face(
+        (*(center - half), *(center + half)),
+        None if face.points is None else back(face.points),
+        face.score,
+        face.detector,
+        roll,
+        None if face.pose_deg is None else (*face.pose_deg[:2], roll),
+    )
+
+
 def box_overlap(a: ArrayLike, b: ArrayLike) -> float:
     """Intersection over union of two boxes `(x0, y0, x1, y1)`."""
     first, second = np.asarray(a, np.float64), np.asarray(b, np.float64)
@@ -81,11 +110,15 @@ def box_overlap(a: ArrayLike, b: ArrayLike) -> float:
 
 def left_to_right(faces: Sequence[DetectedFace]) -> list[DetectedFace]:
     """The order in which faces are numbered."""
-    return sorted(faces, key=lambda face: (face.box[0], face.box[1], face.box[2], face.box[3]))
+    return sorted(faces, key=lambda face: face.box)
 
 
 def as_bytes(photo: Tensor) -> NDArray[np.uint8]:
-    """`(H, W, 3)` RGB in [0, 1] as 8-bit numpy."""
+    """`(H, W, 3)` RGB in [0, 1] as 8-bit numpy.
+
+    Raises:
+        ValueError: The photo has another shape.
+    """
     if photo.ndim != 3 or photo.shape[-1] != 3:
         raise ValueError(f"the photo is {tuple(photo.shape)}, expected (H, W, 3)")
     return (photo.detach().float().clamp(0, 1) * 255).round().cpu().numpy().astype(np.uint8)
@@ -100,7 +133,7 @@ def choose_face(
         faces: In any order.
         width: Of the photo in pixels.
         height: Of the photo in pixels.
-        rule: "nearest centre" (released behaviour), "largest", "left to right" or "by score".
+        rule: "nearest centre" (released behavior), "largest", "left to right" or "by score".
         index: 0 for the first face by that rule, 1 for the second, ...
 
     Raises:
@@ -124,53 +157,7 @@ def choose_face(
     return sorted(left_to_right(faces), key=rank)[index]
 
 
-def face_nearest_box(
-    faces: Sequence[DetectedFace], box: tuple[float, float, float, float], least: float
-) -> DetectedFace | None:
+def face_nearest_box(faces: Sequence[DetectedFace], box: Box, least: float) -> DetectedFace | None:
     """The face that overlaps a box most, or None where none does by more than `least`."""
     best = max(faces, key=lambda face: box_overlap(face.box, box), default=None)
     return best if best is not None and box_overlap(best.box, box) > least else None
-
-
-def draw_faces(
-    photo: Tensor, faces: Sequence[DetectedFace], chosen: DetectedFace | None = None
-) -> Tensor:
-    """The photo with all faces marked: numbered from left to right, with source and score.
-
-    Args:
-        photo: `(H, W, 3)` RGB in [0, 1].
-        faces: In pixels of the photo.
-        chosen: One of them, drawn in another colour and with a stronger line.
-
-    Returns:
-        `(H, W, 3)` RGB in [0, 1].
-    """
-    canvas = Image.fromarray(as_bytes(photo))
-    draw = ImageDraw.Draw(canvas)
-    unit = max(1, round(min(canvas.size) / 256))
-    font = ImageFont.load_default(10 * unit)
-    for number, face in enumerate(left_to_right(faces)):
-        picked = face == chosen
-        colour = _CHOSEN_COLOUR if picked else _OTHER_COLOUR
-        draw.rectangle(face.box, outline=colour, width=2 * unit if picked else unit)
-        for x, y in face.points or ():
-            draw.ellipse((x - 2 * unit, y - 2 * unit, x + 2 * unit, y + 2 * unit), fill=colour)
-        words = f"{number}: {face.detector} {face.score:.2f}{' (chosen)' if picked else ''}"
-        _label(draw, words, (face.box[0], face.box[1]), canvas.size, colour, font)
-    return torch.from_numpy(np.array(canvas)).to(photo) / 255
-
-
-def _label(
-    draw: ImageDraw.ImageDraw,
-    words: str,
-    corner: tuple[float, float],
-    size: tuple[int, int],
-    colour: tuple[int, int, int],
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-) -> None:
-    """Words on a plate above a corner, moved into the picture where they would leave it."""
-    left, top, right, bottom = draw.textbbox((0, 0), words, font=font)
-    x = max(0.0, min(corner[0], size[0] - right))
-    y = max(0.0, min(corner[1] - bottom, size[1] - bottom))
-    draw.rectangle((x + left, y + top, x + right, y + bottom), fill=(0, 0, 0))
-    draw.text((x, y), words, fill=colour, font=font)

@@ -18,7 +18,7 @@ from .crop import FACE_TEMPLATE_PX
 POINT_NAMES = ("left eye", "right eye", "nose", "left mouth corner", "right mouth corner")
 
 # Where the template sits in a detector's box of width and height 1.
-_BOX_EYE_DISTANCE, _BOX_EYE_LINE, _BOX_CENTRE = 0.46, 0.40, 0.52
+_BOX_EYE_DISTANCE, _BOX_EYE_LINE, _BOX_CENTER = 0.46, 0.40, 0.52
 
 
 def points_from_box(box: Sequence[float], roll_deg: float = 0.0) -> NDArray[np.float64]:
@@ -30,7 +30,7 @@ def points_from_box(box: Sequence[float], roll_deg: float = 0.0) -> NDArray[np.f
 
     Args:
         box: `(x0, y0, x1, y1)` pixels.
-        roll_deg: How far the head is tilted in the picture, clockwise, about the box's centre.
+        roll_deg: How far the head is tilted in the picture, clockwise, about the box's center.
 
     Returns:
         `(5, 2)` pixels: the template, moved and scaled into the box.
@@ -44,12 +44,12 @@ def points_from_box(box: Sequence[float], roll_deg: float = 0.0) -> NDArray[np.f
         raise ValueError(f"the face box ({x0:g}, {y0:g}, {x1:g}, {y1:g}) has no area")
     left_eye, right_eye = FACE_TEMPLATE_PX[:2]
     scale = _BOX_EYE_DISTANCE * width / (right_eye[0] - left_eye[0])
-    target = np.array([x0 + _BOX_CENTRE * width, y0 + _BOX_EYE_LINE * height])
+    target = np.array([x0 + _BOX_CENTER * width, y0 + _BOX_EYE_LINE * height])
     upright = (FACE_TEMPLATE_PX - (left_eye + right_eye) / 2) * scale + target
-    centre = np.array([x0 + width / 2, y0 + height / 2])
+    center = np.array([x0 + width / 2, y0 + height / 2])
     turn = math.radians(roll_deg)
     cosine, sine = math.cos(turn), math.sin(turn)
-    return (upright - centre) @ np.array([[cosine, sine], [-sine, cosine]]) + centre
+    return (upright - center) @ np.array([[cosine, sine], [-sine, cosine]]) + center
 
 
 def box_from_points(points: Sequence[Sequence[float]]) -> tuple[float, float, float, float]:
@@ -75,7 +75,7 @@ def box_from_points(points: Sequence[Sequence[float]]) -> tuple[float, float, fl
     )
     side = scale * template_across / _BOX_EYE_DISTANCE
     roll = math.atan2(across[1], across[0])
-    offset = np.array([0.5 - _BOX_CENTRE, 0.5 - _BOX_EYE_LINE]) * side
+    offset = np.array([0.5 - _BOX_CENTER, 0.5 - _BOX_EYE_LINE]) * side
     cosine, sine = math.cos(roll), math.sin(roll)
     x, y = eyes + offset @ np.array([[cosine, sine], [-sine, cosine]])
     return (x - side / 2, y - side / 2, x + side / 2, y + side / 2)

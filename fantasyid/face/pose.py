@@ -170,8 +170,8 @@ def fit_face(
         raise ValueError("a facial point is not a finite number")
     weight = np.ones(len(points)) if weights is None else np.asarray(weights, np.float64)
     weight = weight / weight.sum()
-    centre_px, centre_mm = weight @ points, weight @ model
-    points, model = (points - centre_px) * [1.0, -1.0], model - centre_mm
+    center_px, center_mm = weight @ points, weight @ model
+    points, model = (points - center_px) * [1.0, -1.0], model - center_mm
     spread = math.sqrt(weight @ (points**2).sum(1))
     if spread < 1e-9:
         raise ValueError("the facial points coincide: no pose can be fitted to them")
@@ -184,7 +184,7 @@ def fit_face(
     )
     seen = (model @ rotation.T)[:, :2]
     scale = max(_best_scale(points, seen, weight), 1e-3) * spread / size
-    shift = centre_px - scale * (rotation @ centre_mm)[:2] * [1.0, -1.0]
+    shift = center_px - scale * (rotation @ center_mm)[:2] * [1.0, -1.0]
     return FaceFit(rotation, scale, shift, error)
 
 

@@ -22,7 +22,7 @@ BLURRED, SOFT = 0.004, 0.012
 SMALL_EYE_DISTANCE_PX = TEMPLATE_EYE_DISTANCE_PX / 3
 
 _LUMA = (0.299, 0.587, 0.114)
-_LUMA_BINS, _COLOUR_BINS = 4, 6
+_LUMA_BINS, _COLOR_BINS = 4, 6
 
 
 def sharpness(crop: Tensor) -> float:
@@ -48,7 +48,7 @@ def eye_distance(points: Sequence[Sequence[float]]) -> float:
     return float(((x1 - x0) ** 2 + (y1 - y0) ** 2) ** 0.5)
 
 
-def colour_histogram(crop: Tensor) -> Tensor:
+def color_histogram(crop: Tensor) -> Tensor:
     """How often each brightness and hue occurs in the face of an aligned crop, `(4 * 6 * 6,)`.
 
     Args:
@@ -65,22 +65,22 @@ def colour_histogram(crop: Tensor) -> Tensor:
     luma = luma / luma.median().clamp(min=1e-3)
     bins = (luma * _LUMA_BINS / 1.6).long().clamp(0, _LUMA_BINS - 1)
     for share in (face[0] / total, face[2] / total):
-        # Skin lies around a third of each colour: the bins cover 0.1 to 0.6.
-        step = ((share - 0.1) / 0.5 * _COLOUR_BINS).long().clamp(0, _COLOUR_BINS - 1)
-        bins = bins * _COLOUR_BINS + step
-    counts = torch.bincount(bins.flatten(), minlength=_LUMA_BINS * _COLOUR_BINS**2)
+        # Skin lies around a third of each color: the bins cover 0.1 to 0.6.
+        step = ((share - 0.1) / 0.5 * _COLOR_BINS).long().clamp(0, _COLOR_BINS - 1)
+        bins = bins * _COLOR_BINS + step
+    counts = torch.bincount(bins.flatten(), minlength=_LUMA_BINS * _COLOR_BINS**2)
     return counts.float() / counts.sum()
 
 
 def covered(crop: Tensor, usual: Tensor) -> float:
-    """How much of a face has colours that it does not usually have, 0 to 1: a stand-in for
+    """How much of a face has colors that it does not usually have, 0 to 1: a stand-in for
     occlusion, which sees masks, microphones and dark glasses but no bare hands.
 
     Args:
         crop: `(512, 512, 3)` RGB in [0, 1].
-        usual: The `colour_histogram` of the same person, averaged over some crops.
+        usual: The `color_histogram` of the same person, averaged over some crops.
     """
-    return float(1 - torch.minimum(colour_histogram(crop), usual).sum())
+    return float(1 - torch.minimum(color_histogram(crop), usual).sum())
 
 
 def describe_quality(crop: Tensor, points: Sequence[Sequence[float]], padding: float = 1.0) -> str:

@@ -172,11 +172,11 @@ def arcface_input(photo: Tensor, points: ArrayLike) -> Any:
     return scaled.permute(2, 0, 1)[None].numpy()
 
 
-def open_pack_recognizer(models_dir: Path) -> Callable[[Tensor, Tensor], bool]:
+def open_pack_recognizer(folders: Sequence[Path]) -> Callable[[Tensor, Tensor], bool]:
     """Whether two aligned crops show one person, by the recognizer of an insightface pack.
 
     Args:
-        models_dir: See `insight.find_insightface_pack`.
+        folders: See `insight.find_insightface_pack`.
 
     Returns:
         A function of two crops `(512, 512, 3)` RGB in [0, 1].
@@ -185,7 +185,7 @@ def open_pack_recognizer(models_dir: Path) -> Callable[[Tensor, Tensor], bool]:
         ImportError: onnxruntime is not installed.
         FileNotFoundError: There is no model pack, or none with a recognition model.
     """
-    pack = find_insightface_pack(models_dir)
+    pack = find_insightface_pack(folders)
     for path in sorted(pack.glob("*.onnx")):
         with contextlib.suppress(ValueError):  # a detector, landmarks...
             embed = open_recognizer(path).embed

@@ -1,12 +1,12 @@
 """insightface's SCRFD detector without insightface: its ONNX file through onnxruntime.
 
 Nothing here downloads anything.
-Source: dependency facts, section 2.3 (inputs, outputs, decoding).
+Source: Guo et al., Sample and Computation Redistribution for Efficient Face Detection, 2021.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.nn.functional import interpolate
 
-from .faces import ALTERNATIVES, DetectedFace, as_bytes, left_to_right, make_face
-from .insight import look_with_margin, where_to_get_a_pack
+from .faces import ALTERNATIVES, DetectedFace, Detector, make_face
+from .insight import where_to_get_a_pack, with_margin
 
 NAME = "SCRFD"
 INPUT_SIDE_PX = 640
@@ -130,14 +129,11 @@ def suppress(boxes: Array, scores: Array, most_overlap: float = _MOST_OVERLAP) -
     return np.array(kept, np.intp)
 
 
-def open_scrfd(folders: Sequence[Path]) -> Callable[[Tensor], list[DetectedFace]]:
+def open_scrfd(folders: Sequence[Path]) -> Detector:
     """The first SCRFD file of some folders, on the CPU, loaded once for many photos.
 
     Args:
         folders: insightface's; all their subfolders are looked through.
-
-    Returns:
-        A function from `(H, W, 3)` RGB in [0, 1] to faces from left to right.
 
     Raises:
         ImportError: onnxruntime is not installed.
@@ -158,14 +154,14 @@ def open_scrfd(folders: Sequence[Path]) -> Callable[[Tensor], list[DetectedFace]
             session = onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
             )
-            return _Scrfd(session, path).detect
+            return with_margin(_Scrfd(session, path).look)
         except ValueError as error:
             refused.append(f"{path.name}: {error}")
         except Exception as error:  # noqa: BLE001 (its own classes, for whatever is in a file)
             refused.append(f"{path.name}: cannot be opened ({str(error).splitlines()[0][:120]})")
     raise FileNotFoundError(
         f"none of the *.onnx files in {', '.join(map(str, folders))} is an SCRFD face detector: "
-        f"{'; '.join(refused)}. {where_to_get_a_pack(folders[0])} {ALTERNATIVES}"
+        f"{'; '.join(refused)}. {where_to_get_a_pack(folders)} {ALTERNATIVES}"
     )
 
 
@@ -185,7 +181,7 @@ def find_onnx_files(folders: Sequence[Path]) -> list[Path]:
     if not files:
         raise FileNotFoundError(
             f"no SCRFD file (*.onnx) in {', '.join(map(str, folders))}. "
-            f"{where_to_get_a_pack(folders[0] if folders else Path('insightface'))} {ALTERNATIVES}"
+            f"{where_to_get_a_pack(folders)} {ALTERNATIVES}"
         )
     return sorted(files, key=rank)
 
@@ -210,26 +206,10 @@ class _Scrfd:
         self._session, self._input = session, inputs[0].name
         self._height, self._width = sides
         self._words = f"{NAME} {path.name}"
-        self._run(np.zeros((64, 64, 3), np.uint8))
+        self.look(np.zeros((64, 64, 3), np.uint8))
 
-    def detect(self, photo: Tensor) -> list[DetectedFace]:
-        """Faces of `(H, W, 3)` RGB in [0, 1]."""
-        found, margin = look_with_margin(self._run, as_bytes(photo), lambda f: len(f.boxes))
-        points = found.points
-        return left_to_right(
-            [
-                make_face(
-                    box - margin,
-                    None if points is None else points[i] - margin,
-                    float(found.scores[i]),
-                    self._words,
-                )
-                for i, box in enumerate(found.boxes)
-            ]
-        )
-
-    def _run(self, pixels: NDArray[np.uint8]) -> Found:
-        """Faces of `(H, W, 3)` bytes: the picture lies top left in the input, as large as fits."""
+    def look(self, pixels: NDArray[np.uint8]) -> list[DetectedFace]:
+        """Faces of `(H, W, 3)` bytes, which lie top left in the input, as large as fits."""
         height, width = pixels.shape[:2]
         scale = min(self._height / height, self._width / width)
         size = [max(1, round(height * scale)), max(1, round(width * scale))]
@@ -239,5 +219,8 @@ class _Scrfd:
         whole[..., : size[0], : size[1]] = small
         values = ((whole - _MEAN) / _RANGE).numpy()
         found = decode(self._session.run(None, {self._input: values}), self._height, self._width)
-        points = None if found.points is None else found.points / scale
-        return Found(found.boxes / scale, points, found.scores)
+        points = [None] * len(found.boxes) if found.points is None else found.points / scale
+        return [
+            make_face(box / scale, places, score, self._words)
+            for box, places, score in zip(found.boxes, points, found.scores, strict=True)
+        ]

@@ -1,24 +1,35 @@
-"""Who says where the faces are: five points by hand, host values, a model, or a detector."""
+"""Who says where the faces are: every source is a `faces.Detector`, and this is their table.
+
+The released pipeline uses RetinaFace of facexlib. Here five points by hand, the host's values and
+models, insightface, its SCRFD file alone and, as the last resort, the cascade of scikit-image give
+the same kind of answer. Nothing here downloads anything.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from .cascade import detect_quickly, detect_with_cascade, turn_photo
-from .detect import detect_with_landmarker, faces_from_boxes, faces_from_landmarks
-from .faces import DetectedFace, left_to_right, make_face
+from .faces import DetectedFace, Detector, left_to_right, make_face, to_photo
+from .given import detect_with_landmarker, faces_from_boxes, landmarks_of_image
 from .insight import open_insightface
 from .points import box_from_points, parse_points
 from .scrfd import open_scrfd
 
-DETECTORS = ("auto", "insightface", "cascade", "scrfd")
-
-Detector = Callable[[Tensor], list[DetectedFace]]
+# What opens each detector, given the folders of insightface; it sees upright faces only.
+_OPENERS: dict[str, Callable[[Sequence[Path]], Detector]] = {
+    "insightface": open_insightface,
+    "cascade": lambda _folders: detect_quickly,
+    "scrfd": open_scrfd,
+}
+DETECTORS = ("auto", *_OPENERS)
+_AUTO = ("insightface", "scrfd", "cascade")  # the first one that is there
 
 # Detectors with points see faces that are tilted by some 40 degrees; the rest is tried in turn.
 _TURNS_DEG = (90.0, -90.0, 180.0, 45.0, -45.0, 135.0, -135.0)
@@ -56,76 +67,62 @@ class FaceSources:
         return next((words for there, words in given if there), self.detector)
 
 
-def open_finder(sources: FaceSources, count: int) -> Callable[[Tensor, int], list[DetectedFace]]:
-    """What finds the faces of photo number n of a batch, left to right.
+def open_detectors(sources: FaceSources, count: int) -> list[Detector]:
+    """The detector of each photo of a batch.
 
     Args:
-        sources: Who says where they are.
+        sources: Who says where the faces are.
         count: How many photos there are.
 
     Raises:
         ImportError, FileNotFoundError: The detector that was asked for is not installed, or has
-            no model files; with "auto", only when no detector is there at all.
-        ValueError: The landmarks are of another number of images.
+            no model files; "auto" never raises them.
+        ValueError: The landmarks are of another number of images, or the points are no face.
     """
-    points = parse_points(sources.points)
+    points, landmarks = parse_points(sources.points), sources.landmarks
     if points is not None:
-        by_hand = _from_points(points.tolist())
-        return lambda _photo, _number: [by_hand]
-    landmarks = sources.landmarks
+        by_hand = make_face(box_from_points(points.tolist()), points, 1.0, "points by hand")
+        return [lambda _photo: [by_hand]] * count
     if landmarks is not None:
-        frames = landmarks["frames"]
-        if count > 1 and len(frames) != count:
+        frames = len(landmarks["frames"])
+        if count > 1 and frames != count:
             raise ValueError(
-                f"the face landmarks are of {len(frames)} images, the image input holds {count}: "
+                f"the face landmarks are of {frames} images, the image input holds {count}: "
                 "detect them on the same images"
             )
-        return lambda photo, number: _from_landmarks(photo, landmarks, number)
+        return [partial(landmarks_of_image, landmarks=landmarks, number=n) for n in range(count)]
     if sources.boxes is not None:
-        return lambda _photo, number: faces_from_boxes(sources.boxes, number)
-    detect = open_detector(sources)
-    return lambda photo, _number: detect(photo)
+        return [lambda _photo, n=n: faces_from_boxes(sources.boxes, n) for n in range(count)]
+    return [open_detector(sources)] * count
 
 
 def open_detector(sources: FaceSources) -> Detector:
     """What finds faces at any roll by looking at the picture alone, loaded once.
 
     Raises:
-        ImportError, FileNotFoundError: See `open_finder`.
+        ImportError, FileNotFoundError: See `open_detectors`.
     """
-    if sources.landmarker is not None:
-        return at_any_roll(lambda photo: detect_with_landmarker(photo, sources.landmarker))
-    network = _open_network(sources)
-    return detect_with_cascade if network is None else at_any_roll(network)
-
-
-def _open_network(sources: FaceSources) -> Detector | None:
-    """insightface, or SCRFD without it; None where the cascade is meant or neither is there."""
-    if sources.detector == "cascade":
-        return None
-    if sources.detector != "scrfd":
-        try:
-            return open_insightface(insightface_folder(sources.insightface_folders))
-        except (ImportError, FileNotFoundError):
-            if sources.detector == "insightface":
-                raise
-    try:
-        return open_scrfd(sources.insightface_folders)
-    except (ImportError, FileNotFoundError):
-        if sources.detector == "scrfd":
-            raise
-    return None
+    upright = open_clip_detector(sources)
+    # The cascade has its own, thorough way to look at a single photo.
+    return detect_with_cascade if upright is detect_quickly else at_any_roll(upright)
 
 
 def open_clip_detector(sources: FaceSources) -> Detector:
     """What looks at single frames of a clip: faster, and upright faces only.
 
     Raises:
-        ImportError, FileNotFoundError: See `open_finder`.
+        ImportError, FileNotFoundError: See `open_detectors`.
     """
     if sources.landmarker is not None:
-        return lambda photo: detect_with_landmarker(photo, sources.landmarker)
-    return _open_network(sources) or detect_quickly
+        return partial(detect_with_landmarker, model=sources.landmarker)
+    if sources.detector != "auto":
+        return _OPENERS[sources.detector](sources.insightface_folders)
+    for name in _AUTO[:-1]:
+        try:
+            return _OPENERS[name](sources.insightface_folders)
+        except (ImportError, FileNotFoundError):
+            continue
+    return _OPENERS[_AUTO[-1]](())
 
 
 def at_any_roll(detect: Detector) -> Detector:
@@ -137,47 +134,7 @@ def at_any_roll(detect: Detector) -> Detector:
             turned, matrix = turn_photo(photo, turn)
             faces = detect(turned)
             if faces:
-                return left_to_right([_turn_back(f, matrix, turn) for f in faces])
+                return left_to_right([to_photo(f, matrix, -turn) for f in faces])
         return faces
 
     return find
-
-
-def _turn_back(face: DetectedFace, matrix: Any, turn_deg: float) -> DetectedFace:
-    """A face found in a turned photo, in pixels of the photo; its box keeps its size."""
-
-    def back(x: float, y: float) -> tuple[float, float]:
-        u, v = x - matrix[0, 2], y - matrix[1, 2]
-        return matrix[0, 0] * u + matrix[1, 0] * v, matrix[0, 1] * u + matrix[1, 1] * v
-
-    x0, y0, x1, y1 = face.box
-    x, y = back((x0 + x1) / 2, (y0 + y1) / 2)
-    half_width, half_height = (x1 - x0) / 2, (y1 - y0) / 2
-    box = (x - half_width, y - half_height, x + half_width, y + half_height)
-    points = None if face.points is None else [back(*point) for point in face.points]
-    roll = (face.roll_deg - turn_deg + 180) % 360 - 180
-    pose = None if face.pose_deg is None else (*face.pose_deg[:2], roll)
-    return make_face(box, points, face.score, face.detector, roll, pose)
-
-
-def _from_landmarks(photo: Tensor, landmarks: Mapping[str, Any], number: int) -> list[DetectedFace]:
-    size, (height, width) = landmarks.get("image_size"), photo.shape[:2]
-    if size is not None and tuple(size) != (height, width):
-        raise ValueError(
-            f"the face landmarks are of a {size[1]}x{size[0]} image, this one is {width}x{height}: "
-            "detect them on the same image"
-        )
-    frames = landmarks["frames"]
-    return faces_from_landmarks(frames[number] if number < len(frames) else [])
-
-
-def insightface_folder(folders: Sequence[Path]) -> Path:
-    """The first of the folders that has models in it, for `open_insightface`."""
-    for folder in folders:
-        if (folder / "models").is_dir():
-            return folder / "models"
-    return folders[0] / "models" if folders else Path("insightface")
-
-
-def _from_points(points: Sequence[Sequence[float]]) -> DetectedFace:
-    return make_face(box_from_points(points), points, 1.0, "points by hand")

@@ -14,28 +14,18 @@ from pathlib import Path, PurePath
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ..face.crop import BORDER_RGB
 
 # A larger picture is refused by its header.
 MOST_PIXELS = 64_000_000
-# What lies under transparent pixels: the colour around the released crops.
+# What lies under transparent pixels: the color around the released crops.
 GROUND = tuple(round(255 * value) for value in BORDER_RGB)
 
 # AVIF and HEIF only where this Pillow, or a plug-in of it, reads them.
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "GIF", "JPEG2000", "PPM", "AVIF", "HEIF")
 _NAMED_AT_MOST = 5
-_ORIENTATION_TAG = 0x0112
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 @dataclass(frozen=True)
@@ -163,10 +153,8 @@ def read_photo(path: Path, most_pixels: int = MOST_PIXELS) -> Photo:
                 if width * height > most_pixels:
                     raise Image.DecompressionBombError(f"{width}x{height}")
                 several = image.format != "MPO" and getattr(image, "is_animated", False)
-                turn = _TURNS.get(_orientation(image))
                 image.load()
-                seen = _as_rgb(image)
-                pixels = np.array(seen if turn is None else seen.transpose(turn))
+                pixels = np.array(_as_rgb(_upright(image)))
     except Image.UnidentifiedImageError as error:
         raise ValueError(f"{path.name}: {_no_image(path)}") from error
     except Image.DecompressionBombError as error:
@@ -198,16 +186,16 @@ def _as_rgb(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
 
 
-def _orientation(image: Image.Image) -> int:
-    """How the camera was held; upright where EXIF is damaged."""
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as EXIF says; as it is where EXIF is damaged."""
     try:
-        return int(image.getexif().get(_ORIENTATION_TAG, 1))
+        return ImageOps.exif_transpose(image)
     except (SyntaxError, ValueError, TypeError, KeyError, OSError, OverflowError):
-        return 1
+        return image
 
 
 def _no_image(path: Path) -> str:
-    """Why a file was not recognised."""
+    """Why a file was not recognized."""
     try:
         if path.stat().st_size == 0:
             return "the file is empty"

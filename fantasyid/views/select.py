@@ -80,7 +80,7 @@ def select_views(poses: Sequence[Pose], count: int = VIEW_COUNT) -> list[int]:
 
     The smallest difference is at least half of the largest possible one: around the k views of the
     best choice lie k disjoint balls of half its distance; while fewer than k views are taken, one
-    ball is free, and its centre is at least that far from all taken ones. Exchanges only improve.
+    ball is free, and its center is at least that far from all taken ones. Exchanges only improve.
 
     Args:
         poses: Of all views.
@@ -131,13 +131,12 @@ class ViewPool:
     def __init__(self, size: int = POOL_SIZE) -> None:
         self.size = size
         self.cell_deg = _FIRST_CELL_DEG
-        self._views: dict[tuple[int, int, int], View] = {}
-        self._sharpness: dict[tuple[int, int, int], float] = {}
+        self._held: dict[tuple[int, int, int], tuple[View, float]] = {}
 
     @property
     def views(self) -> list[View]:
         """All views that are held."""
-        return list(self._views.values())
+        return [view for view, _ in self._held.values()]
 
     @property
     def diagonal_deg(self) -> float:
@@ -146,23 +145,25 @@ class ViewPool:
 
     def wants(self, pose: Pose, sharpness: float) -> bool:
         """Whether a view of this pose would be kept; `sharpness` in the unit of `offer`."""
-        held = self._sharpness.get(self._cell(pose))
-        return held is None or sharpness > held * _CLEARLY_SHARPER
+        held = self._held.get(self._cell(pose))
+        return held is None or sharpness > held[1] * _CLEARLY_SHARPER
 
     def offer(self, view: View, sharpness: float) -> None:
         """Keep a view if its cell is empty or it is clearly sharper than the one there."""
-        if not self.wants(view.pose, sharpness):
-            return
-        cell = self._cell(view.pose)
-        self._views[cell], self._sharpness[cell] = view, sharpness
-        while len(self._views) > self.size:
-            self._grow()
+        if self.wants(view.pose, sharpness):
+            self._held[self._cell(view.pose)] = view, sharpness
+        while len(self._held) > self.size:
+            self.cell_deg *= _CELL_GROWTH
+            ranked = sorted(self._held.values(), key=lambda held: -held[1])
+            self._held = {}
+            for held in ranked:  # the sharpest of each larger cell stays
+                self._held.setdefault(self._cell(held[0].pose), held)
 
     def take_over(self, other: ViewPool) -> None:
         """Offer all views of another pool, and leave that one empty."""
-        for cell, view in list(other._views.items()):
-            self.offer(view, other._sharpness[cell])
-        other._views, other._sharpness = {}, {}
+        for view, sharpness in other._held.values():
+            self.offer(view, sharpness)
+        other._held = {}
 
     def _cell(self, pose: Pose) -> tuple[int, int, int]:
         # Roll counts a quarter in `Pose.distance`, so its cells are four times as long.
@@ -173,12 +174,3 @@ class ViewPool:
             for angle, side in zip((pose.yaw, pose.pitch, rolled), sides, strict=True)
         )
         return yaw, pitch, roll
-
-    def _grow(self) -> None:
-        held = [(v, self._sharpness[c]) for c, v in self._views.items()]
-        self.cell_deg *= _CELL_GROWTH
-        self._views, self._sharpness = {}, {}
-        for view, sharpness in sorted(held, key=lambda pair: -pair[1]):
-            cell = self._cell(view.pose)
-            if cell not in self._views:
-                self._views[cell], self._sharpness[cell] = view, sharpness

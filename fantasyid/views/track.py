@@ -20,7 +20,7 @@ Array = NDArray[np.float64]
 
 # The generic face of `pose` as a surface: an ellipsoid that is longer below the middle, with a nose
 # and lips on it, in millimetres; it goes through the five points within about 5 mm.
-_CENTRE_MM, _RADII_MM, _LOWER_RADIUS_MM = (0.0, -20.0, -75.0), (72.0, 105.0, 88.0), 150.0
+_CENTER_MM, _RADII_MM, _LOWER_RADIUS_MM = (0.0, -20.0, -75.0), (72.0, 105.0, 88.0), 150.0
 _GRID_X_MM = np.arange(-48.0, 49.0, 12.0)
 _GRID_Y_MM = np.arange(-78.0, 43.0, 15.0)
 
@@ -52,17 +52,17 @@ class TrackedFace:
     @property
     def box(self) -> tuple[float, float, float, float]:
         """A square about the face, brow to chin, `(x0, y0, x1, y1)` pixels."""
-        centre = self.fit.project([[0.0, -33.0, 0.0]])[0]
+        center = self.fit.project([[0.0, -33.0, 0.0]])[0]
         half = 68.0 * self.fit.scale
-        return centre[0] - half, centre[1] - half, centre[0] + half, centre[1] + half
+        return center[0] - half, center[1] - half, center[0] + half, center[1] + half
 
 
 def surface_mm(x: ArrayLike, y: ArrayLike) -> Array:
     """How far the generic face stands out at x to the right and y up, in millimetres."""
     across, up = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    height = np.where(up < _CENTRE_MM[1], _LOWER_RADIUS_MM, _RADII_MM[1])
-    inside = 1 - (across / _RADII_MM[0]) ** 2 - ((up - _CENTRE_MM[1]) / height) ** 2
-    skull = _RADII_MM[2] * np.sqrt(np.clip(inside, 0, None)) + _CENTRE_MM[2]
+    height = np.where(up < _CENTER_MM[1], _LOWER_RADIUS_MM, _RADII_MM[1])
+    inside = 1 - (across / _RADII_MM[0]) ** 2 - ((up - _CENTER_MM[1]) / height) ** 2
+    skull = _RADII_MM[2] * np.sqrt(np.clip(inside, 0, None)) + _CENTER_MM[2]
     slope = np.where(up > -35.0, 20.0, 7.0)
     nose = 25.0 * np.exp(-((across / 11.0) ** 2) - ((up + 35.0) / slope) ** 2)
     lips = 6.0 * np.exp(-((across / 30.0) ** 2) - ((up + 66.0) / 14.0) ** 2)

@@ -147,7 +147,7 @@ def test_every_import_goes_one_way(source, check):
             "from fantasyid.attention import attend",
         ),
         (absolute_own_imports, "nodes/face.py", "import nodes.types"),
-        (wrong_packages, "fantasyid/face/detect.py", "import insightface"),
+        (wrong_packages, "fantasyid/face/insight.py", "import insightface"),
         (wrong_packages, "fantasyid/fusion/transformer.py", "def f():\n    import timm"),
         (network_imports, "fantasyid/comfyui/files.py", "from urllib.request import urlopen"),
         (network_imports, "fantasyid/weights/download/files.py", "import socket"),

@@ -38,7 +38,7 @@ def test_a_batch_gives_a_crop_and_boxes_per_image(host, astronaut):
     assert preview.shape == batch.shape
     assert "2 of 2 images have a face" in report
     assert "face output is that of image 0" in report
-    assert torch.equal(face.image, crops[:1])
+    assert torch.equal(face.images, crops[:1])
     alone = align(host, astronaut)
     assert torch.equal(alone[1], crops[:1])
 
@@ -173,7 +173,7 @@ def test_the_real_mediapipe_model_runs_through_the_node(host, astronaut, mediapi
         no_face="continue without identity",
     )
     assert "MediaPipe" in report
-    assert face.image.shape[1:] == (512, 512, 3)
+    assert face.images.shape[1:] == (512, 512, 3)
     with pytest.raises(ValueError, match="is a str, expected what Load Face Detection Model"):
         align(host, astronaut, face_detection_model="model.safetensors")
 
@@ -226,10 +226,10 @@ def test_views_of_images(collected, clip):
     assert sheet.ndim == 4
     assert "24 frames" in report
     assert report.count("yaw") == 4
-    assert face.image.shape == (1, 512, 512, 3)
-    assert any(torch.equal(face.image[0], crop) for crop in crops)
-    assert face.photo.shape == (1, 288, 512, 3)
-    assert (face.photo[0] - clip).abs().mean((1, 2, 3)).min() < 1 / 255
+    assert face.images.shape == (1, 512, 512, 3)
+    assert any(torch.equal(face.images[0], crop) for crop in crops)
+    assert face.photos.shape == (1, 288, 512, 3)
+    assert (face.photos[0] - clip).abs().mean((1, 2, 3)).min() < 1 / 255
     assert 0 < face.box[0] < face.points[0, 0] < face.box[2] < 512
 
 

@@ -37,7 +37,7 @@ def photo_image():
 @pytest.fixture(scope="module")
 def face(ours, photo_image):
     crop = torch.zeros(1, 512, 512, 3)
-    kind = ours("fantasyid.identity").FaceCrop
+    kind = ours("fantasyid.identity").FaceCrops
     return kind(crop, photo_image, "test", box=(175.0, 60.0, 275.0, 190.0))
 
 

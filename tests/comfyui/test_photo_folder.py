@@ -49,7 +49,7 @@ def test_the_photos_of_a_folder_below_the_input_folder(host):
     assert sheet.ndim == 4
     assert face.empty_reason == ""
     assert face.detector == "views of photos"
-    assert any(torch.equal(face.image[0], crop) for crop in crops)
+    assert any(torch.equal(face.images[0], crop) for crop in crops)
     assert "4 photos, a face in 3." in report
     assert "3 of 7 files left out: cut.png: damaged or unreadable" in report
     assert "list.txt: not an image" in report

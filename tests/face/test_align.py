@@ -16,14 +16,13 @@ from fantasyid.face.align import (
     STOP,
     Alignment,
     FaceChoice,
-    align_face,
     align_faces,
     summarize,
 )
 from fantasyid.face.cascade import turn_photo
 from fantasyid.face.crop import FACE_TEMPLATE_PX, align_crop, similarity_lmeds
 from fantasyid.face.faces import DetectedFace, make_face
-from fantasyid.face.sources import FaceSources, at_any_roll, open_detector, open_finder
+from fantasyid.face.sources import FaceSources, at_any_roll, open_detector, open_detectors
 
 ASTRONAUT = np.array([[204, 108], [248, 107], [228, 132], [209, 155], [244, 154]], float)
 NEWTON = np.array([[536, 246], [648, 254], [596, 324], [538, 398], [636, 406]], float)
@@ -55,6 +54,11 @@ def sources(**changes: object) -> FaceSources:
     return FaceSources(**(given | changes))
 
 
+def align(photo: Tensor, given: FaceSources) -> Alignment:
+    (found,) = align_faces([photo], given, CENTRE, STOP)
+    return found
+
+
 def typed(points: NDArray) -> str:
     return " ".join(f"{x},{y}" for x, y in points)
 
@@ -72,7 +76,7 @@ def test_how_far_the_cascade_moves_the_crop(
 ) -> None:
     photo = request.getfixturevalue(name)
     pytest.importorskip("skimage")
-    found = align_face(photo, sources(), "nearest centre", 0, STOP)
+    found = align(photo, sources())
     assert found.crop.points is not None
     truth = {"astronaut": ASTRONAUT, "newton": NEWTON}[name]
     moved = moved_px(found.crop.points.numpy().astype(float), truth)
@@ -85,17 +89,17 @@ def test_how_far_landmarks_and_hand_points_move_the_crop(astronaut: Tensor) -> N
     mesh[[468, 473, 1, 61, 291]] = ASTRONAUT
     value = {"frames": [[{"landmarks_xy": mesh}]], "image_size": (512, 512)}
     for given in ({"landmarks": value}, {"points": typed(ASTRONAUT)}):
-        found = align_face(astronaut, sources(**given), "nearest centre", 0, STOP)
+        found = align(astronaut, sources(**given))
         assert found.crop.points is not None
         assert moved_px(found.crop.points.numpy().astype(float), ASTRONAUT) < 1e-3
-        assert torch.equal(found.crop.image[0], align_crop(astronaut, ASTRONAUT)[0])
+        assert torch.equal(found.crop.images[0], align_crop(astronaut, ASTRONAUT)[0])
 
 
 @pytest.mark.parametrize("turn", [25.0, 180.0])
 def test_a_tilted_face_is_found_and_cut_upright(astronaut: Tensor, turn: float) -> None:
     pytest.importorskip("skimage")
     turned, matrix = turn_photo(astronaut[:300, 80:380], turn)
-    found = align_face(turned, sources(), "nearest centre", 0, STOP)
+    found = align(turned, sources())
     truth = (ASTRONAUT - [80, 0]) @ matrix[:, :2].T + matrix[:, 2]
     assert found.crop.points is not None
     assert moved_px(found.crop.points.numpy().astype(float), truth) < 40
@@ -129,7 +133,7 @@ def test_the_first_source_that_is_given_wins(astronaut: Tensor) -> None:
     mesh = {"frames": [[{"landmarks_xy": np.random.default_rng(0).uniform(0, 99, (478, 2))}]]}
 
     def name(**given: object) -> str:
-        return open_finder(sources(**given), 1)(astronaut, 0)[0].detector
+        return open_detectors(sources(**given), 1)[0](astronaut)[0].detector
 
     everything: dict = {"points": typed(ASTRONAUT), "landmarks": mesh, "boxes": box}
     assert name(**everything) == "points by hand"
@@ -153,7 +157,7 @@ def test_auto_takes_the_cascade_where_insightface_is_not(monkeypatch: pytest.Mon
 def test_host_values_of_another_size_or_number_are_refused(astronaut: Tensor) -> None:
     value = {"frames": [[]], "image_size": (100, 200)}
     with pytest.raises(ValueError, match="of a 200x100 image, this one is 512x512"):
-        align_face(astronaut, sources(landmarks=value), "largest", 0, STOP)
+        align(astronaut, sources(landmarks=value))
     value = {"frames": [[], [], []]}
     with pytest.raises(ValueError, match="are of 3 images, the image input holds 2"):
         align_faces([astronaut] * 2, sources(landmarks=value), CENTRE, STOP)
@@ -169,9 +173,9 @@ def boxes(*lefts: float) -> list[dict]:
 def test_every_image_of_a_batch_has_its_own_boxes(astronaut: Tensor) -> None:
     aligned = align_faces([astronaut] * 2, sources(boxes=[boxes(170), boxes(40)]), CENTRE, STOP)
     assert [a.crop.box[0] for a in aligned if a.crop.box] == [170, 40]
-    assert not torch.equal(aligned[0].crop.image, aligned[1].crop.image)
+    assert not torch.equal(aligned[0].crop.images, aligned[1].crop.images)
     same = align_faces([astronaut] * 2, sources(boxes=boxes(170)), CENTRE, STOP)
-    assert torch.equal(same[0].crop.image, same[1].crop.image)
+    assert torch.equal(same[0].crop.images, same[1].crop.images)
 
 
 def test_following_keeps_the_face_that_moves(astronaut: Tensor) -> None:
@@ -207,7 +211,7 @@ def test_policies(astronaut: Tensor) -> None:
 
 def test_small_and_blurred_faces_are_said_to_be(astronaut: Tensor) -> None:
     def words(photo: Tensor, points: NDArray) -> Alignment:
-        return align_face(photo, sources(points=typed(points)), "largest", 0, STOP)
+        return align(photo, sources(points=typed(points)))
 
     assert "Small" not in words(astronaut, ASTRONAUT).message
     assert "Blurred" not in words(astronaut, ASTRONAUT).message

@@ -12,14 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from fantasyid.face.detect import (
-    detect_with_cascade,
-    detect_with_insightface,
-    detect_with_landmarker,
-    faces_from_boxes,
-    faces_from_landmarks,
-    find_insightface_pack,
-)
+from fantasyid.face.cascade import detect_with_cascade
+from fantasyid.face.given import detect_with_landmarker, faces_from_boxes, faces_from_landmarks
+from fantasyid.face.insight import find_insightface_pack, open_insightface
 from fantasyid.face.points import points_from_box
 
 ASTRONAUT = np.array([[204, 108], [248, 107], [228, 132], [209, 155], [244, 154]], float)
@@ -86,7 +81,7 @@ def test_a_missing_insightface_is_named(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setitem(sys.modules, "insightface", None)
     monkeypatch.setitem(sys.modules, "insightface.app", None)
     with pytest.raises(ImportError, match=r"insightface.*onnxruntime.*MediaPipe"):
-        detect_with_insightface(torch.zeros(64, 64, 3), tmp_path)
+        open_insightface([tmp_path])(torch.zeros(64, 64, 3))
 
 
 @pytest.mark.parametrize(
@@ -96,19 +91,19 @@ def test_a_missing_insightface_is_named(monkeypatch: pytest.MonkeyPatch, tmp_pat
 def test_a_model_pack_is_found(tmp_path: Path, where: str) -> None:
     (tmp_path / where).mkdir(parents=True, exist_ok=True)
     (tmp_path / where / "det.onnx").touch()
-    assert find_insightface_pack(tmp_path) == (tmp_path / where).resolve()
+    assert find_insightface_pack([tmp_path]) == (tmp_path / where).resolve()
 
 
 def test_antelopev2_goes_before_other_packs(tmp_path: Path) -> None:
     for name in ("aaa", "buffalo_l", "antelopev2"):
         (tmp_path / "models" / name).mkdir(parents=True)
         (tmp_path / "models" / name / "det.onnx").touch()
-    assert find_insightface_pack(tmp_path).name == "antelopev2"
+    assert find_insightface_pack([tmp_path]).name == "antelopev2"
 
 
 def test_a_missing_model_pack_is_named_with_the_places(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
-        find_insightface_pack(tmp_path)
+        find_insightface_pack([tmp_path])
     words = str(caught.value)
     assert str(tmp_path / "models" / "antelopev2" / "antelopev2") in words
     assert str(tmp_path / "buffalo_l") in words
@@ -153,7 +148,7 @@ def fake_insightface(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def test_insightface_is_called_so_that_it_downloads_nothing(fake_insightface: Path) -> None:
     photo = torch.zeros(90, 120, 3)
     photo[30:60, 40:80] = torch.tensor([100, 0, 200]) / 255
-    (face,) = detect_with_insightface(photo, fake_insightface)
+    (face,) = open_insightface([fake_insightface])(photo)
     assert face.box == (40, 30, 80, 60)
     assert face.points is not None
     assert np.allclose(face.points, points_from_box(face.box), atol=1e-3)
@@ -168,7 +163,7 @@ def test_insightface_is_called_so_that_it_downloads_nothing(fake_insightface: Pa
 
 def test_a_face_that_fills_the_picture_is_looked_for_with_a_margin(fake_insightface: Path) -> None:
     photo = (torch.tensor([100, 0, 200]) / 255).expand(90, 120, 3)
-    (face,) = detect_with_insightface(photo, fake_insightface)
+    (face,) = open_insightface([fake_insightface])(photo)
     assert face.box == (0, 0, 120, 90)
 
 
@@ -176,7 +171,7 @@ def test_a_model_pack_without_a_detector_is_named(fake_insightface: Path) -> Non
     pack = fake_insightface / "models" / "antelopev2" / "antelopev2"
     (pack / "scrfd.onnx").rename(pack / "glintr100.onnx")
     with pytest.raises(FileNotFoundError, match="is a face detector"):
-        detect_with_insightface(torch.zeros(9, 9, 3), fake_insightface)
+        open_insightface([fake_insightface])(torch.zeros(9, 9, 3))
 
 
 @pytest.mark.skipif(
@@ -194,9 +189,9 @@ def test_the_real_insightface_runs_a_tiny_detector(tmp_path: Path) -> None:
     (tmp_path / "models" / "antelopev2" / "antelopev2").mkdir(parents=True)
     tiny.write_scrfd(tmp_path / "models" / "antelopev2" / "antelopev2" / "scrfd_10g_bnkps.onnx")
     photo = torch.full((480, 640, 3), 0.5)
-    assert detect_with_insightface(photo, tmp_path) == []
+    assert open_insightface([tmp_path])(photo) == []
     photo[160:192, 320:352] = torch.tensor([1.0, 0.0, 1.0])
-    (face,) = detect_with_insightface(photo, tmp_path)
+    (face,) = open_insightface([tmp_path])(photo)
     assert np.allclose(face.box, (304, 144, 368, 208), atol=1)
     assert face.points is not None
     assert np.allclose(face.points[2], (336, 176), atol=1)

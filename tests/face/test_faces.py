@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fantasyid.face.faces import RULES, DetectedFace, choose_face, draw_faces, left_to_right
+from fantasyid.face.draw import draw_faces
+from fantasyid.face.faces import RULES, DetectedFace, choose_face, left_to_right
 
 LEFT = DetectedFace((0, 0, 40, 40), None, 0.9, "a")
 MIDDLE = DetectedFace((90, 80, 110, 110), None, 0.5, "b")

@@ -130,9 +130,9 @@ def test_an_insightface_pack_tells_people_apart(tmp_path: Path, arcface: Path) -
     pack = tmp_path / "models" / "models" / "buffalo_l"
     write_arcface(pack / "1_landmarks.onnx", side=196)  # what is no recognizer is passed over
     with pytest.raises(FileNotFoundError, match="is a recognition model"):
-        open_pack_recognizer(tmp_path / "models")
+        open_pack_recognizer([tmp_path / "models"])
     (pack / "w600k_r50.onnx").write_bytes(arcface.read_bytes())
-    same = open_pack_recognizer(tmp_path / "models")
+    same = open_pack_recognizer([tmp_path / "models"])
     one, other = (torch.rand(512, 512, 3, generator=torch.manual_seed(i)) for i in range(2))
     dim = one * 0.9
     assert same(one, dim)

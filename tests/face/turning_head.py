@@ -13,7 +13,7 @@ from torch import Tensor
 from fantasyid.face.pose import FIVE_POINTS_MM, FaceFit, fit_face, rotation_from_pose
 from fantasyid.geometry.normals import vertex_normals
 from fantasyid.geometry.render import rasterize
-from fantasyid.views.clip import SMALL_SIDE_PX, ClipFrame
+from fantasyid.views.frames import SMALL_SIDE_PX, ClipFrame
 from fantasyid.views.track import surface_mm
 from miniature.head import build_head
 from miniature.sculpture import EYE_CENTRE, EYE_RADIUS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -12,15 +12,17 @@ import torch
 from face.turning_head import ASTRONAUT_POINTS, Portrait, as_frame, turning
 from torch import Tensor
 
-from fantasyid.face.align import cut_crop
 from fantasyid.face.cascade import detect_quickly
+from fantasyid.face.cut import cut_crop, cut_view
 from fantasyid.face.faces import DetectedFace, make_face
 from fantasyid.face.points import points_from_box
-from fantasyid.face.quality import colour_histogram, covered, describe_quality, sharpness
-from fantasyid.views.clip import ViewCollector, cut_view, is_cut
-from fantasyid.views.collection import ViewRules, describe_collection
+from fantasyid.face.quality import color_histogram, covered, describe_quality, sharpness
+from fantasyid.views.clip import collect_clip
+from fantasyid.views.collect import Collection, ViewRules
+from fantasyid.views.frames import ClipFrame, is_cut
 from fantasyid.views.select import least_difference
 from fantasyid.views.track import pyramid
+from fantasyid.views.words import describe_collection
 
 SIZE = (360, 640)
 
@@ -43,19 +45,19 @@ def clip(portrait: Portrait) -> list[tuple[Tensor, tuple[float, float, float]]]:
 
 
 def collect(
-    frames: list[Tensor], detect: Callable = detect_quickly, **rules: object
-) -> tuple[ViewCollector, ViewRules]:
+    frames: list[Tensor],
+    detect: Callable = detect_quickly,
+    same: Callable | None = None,
+    **rules: object,
+) -> tuple[Collection, str]:
     given = ViewRules(**rules)  # type: ignore[arg-type]
-    collector = ViewCollector(detect, given)
-    for number, picture in enumerate(frames):
-        collector.add(as_frame(number, picture))
-    return collector, given
+    pictures = (as_frame(number, picture) for number, picture in enumerate(frames))
+    found = collect_clip(pictures, detect, given, same)
+    return found, describe_collection(found, given)
 
 
 def test_six_different_views_of_a_turning_head(clip: list) -> None:
-    collector, rules = collect([f for f, _ in clip])
-    found = collector.finish()
-    assert found is not None
+    found, words = collect([f for f, _ in clip])
     assert len(found.views) == 6
     assert found.kept_frames == 40
     errors = [np.abs(np.array(v.pose.degrees) - clip[v.frame][1]) for v in found.views]
@@ -66,8 +68,8 @@ def test_six_different_views_of_a_turning_head(clip: list) -> None:
     assert least_difference([v.pose for v in found.views], range(6)) > 10
     frontal = found.views[found.frontal]
     assert frontal.pose.turned < 6
+    assert found.photo is not None
     assert torch.allclose(found.photo.float() / 255, clip[frontal.frame][0], atol=1 / 255)
-    words = describe_collection(found, collector.facts, rules)
     assert "40 frames, 0 cuts, a face in 40" in words
     assert f"frame {frontal.frame} " in words
     assert "(most frontal)" in words
@@ -75,22 +77,18 @@ def test_six_different_views_of_a_turning_head(clip: list) -> None:
 
 def test_a_clip_without_a_face_says_so() -> None:
     noise = [torch.rand(*SIZE, 3, generator=torch.Generator().manual_seed(i)) for i in range(9)]
-    collector, rules = collect(noise)
-    assert collector.finish() is None
-    words = describe_collection(None, collector.facts, rules)
+    found, words = collect(noise)
+    assert not found.views
     assert words.startswith("No view found: 9 frames")
     assert "looks into the camera" in words
 
 
 def test_after_a_cut_another_person_is_kept_apart(clip: list, portrait: Portrait) -> None:
     other = [portrait.render((0, 0, 0), *SIZE, 1.3, (420, 180)).pow(2.2) for _ in range(16)]
-    collector, rules = collect([f for f, _ in clip[:24]] + other)
-    found = collector.finish()
-    assert found is not None
-    assert collector.facts.cuts == 1
-    assert collector.facts.people == 2
+    found, words = collect([f for f, _ in clip[:24]] + other)
+    assert found.facts.cuts == 1
+    assert found.facts.people == 2
     assert all(v.frame < 24 for v in found.views)
-    words = describe_collection(found, collector.facts, rules)
     assert "1 cuts" in words
     assert "2 people or shots: kept the one seen longest" in words
 
@@ -99,12 +97,8 @@ def test_who_can_tell_people_apart_joins_shots(clip: list, portrait: Portrait) -
     dark = [portrait.render((-30, 0, 0), *SIZE, 1.3, (420, 180)).pow(2.2) for _ in range(16)]
     frames = [f for f, _ in clip[:24]] + dark
     for same in (True, False):
-        collector = ViewCollector(detect_quickly, ViewRules(most_covered=1.0), lambda *_, s=same: s)
-        for number, picture in enumerate(frames):
-            collector.add(as_frame(number, picture))
-        found = collector.finish()
-        assert found is not None
-        assert collector.facts.people == (1 if same else 2)
+        found, _ = collect(frames, same=lambda *_, s=same: s, most_covered=1.0)
+        assert found.facts.people == (1 if same else 2)
         assert found.kept_frames == (40 if same else 24)
 
 
@@ -121,16 +115,12 @@ def two_faces(photo: Tensor) -> list[DetectedFace]:
 def test_of_two_people_one_is_followed(astronaut: Tensor) -> None:
     picture = astronaut[:360].repeat(1, 2, 1)[:, :640]
     for rule, left in (("largest", False), ("left to right", True)):
-        collector, rules = collect(
+        found, words = collect(
             [picture] * 17, two_faces, choose=rule, least_sharpness=0.0, most_covered=1.0
         )
-        found = collector.finish()
-        assert found is not None
-        assert collector.facts.people == 1
+        assert found.facts.people == 1
         assert all((v.box[0] < 160) == left for v in found.views)
-        assert "Several faces at once in 3 looks" in describe_collection(
-            found, collector.facts, rules
-        )
+        assert "Several faces at once in 3 looks" in words
 
 
 def beside(left: Tensor, right: Tensor) -> Tensor:
@@ -167,9 +157,7 @@ def test_two_people_and_a_cut_give_views_of_one(
         else:
             picture = shot(other, "left" if after == "only the other" else "front", p)
         frames.append(picture * light)
-    collector, _ = collect(frames, least_sharpness=0.0, most_covered=1.0)
-    found = collector.finish()
-    assert found is not None
+    found, _ = collect(frames, least_sharpness=0.0, most_covered=1.0)
     blue = [
         float((v.crop[..., 2].float() - v.crop[..., 0].float()).mean()) > 0 for v in found.views
     ]
@@ -185,27 +173,25 @@ def test_a_track_that_the_detector_denies_is_given_up(clip: list) -> None:
         looks += 1
         return detect_quickly(photo) if looks == 1 else []
 
-    collector, _ = collect([clip[0][0]] * 50, once)
-    assert collector.facts.with_face <= 24
+    found, _ = collect([clip[0][0]] * 50, once)
+    assert found.facts.with_face <= 24
     assert looks == 7
 
 
 def test_small_blurred_and_covered_views_are_left_out(clip: list) -> None:
     frames = [f for f, _ in clip[:20]]
-    collector, rules = collect(frames, least_face_px=400)
-    assert collector.finish() is None
-    assert collector.facts.too_small == 20
-    assert "20 too small" in describe_collection(None, collector.facts, rules)
-    collector, _ = collect(frames, least_sharpness=0.9)
-    assert collector.finish() is None
-    assert collector.facts.too_blurred > 0
+    found, words = collect(frames, least_face_px=400)
+    assert not found.views
+    assert found.facts.too_small == 20
+    assert "20 too small" in words
+    found, words = collect(frames, least_sharpness=0.9)
+    assert not found.views
+    assert found.facts.too_blurred > 0
     masked = [f.clone() for f in frames]
     for picture in masked[10:]:
         picture[190:260, 270:370] = torch.tensor([0.1, 0.3, 0.9])
-    collector, _ = collect(masked, most_covered=0.3)
-    found = collector.finish()
-    assert found is not None
-    assert collector.facts.too_covered > 0
+    found, words = collect(masked, most_covered=0.3)
+    assert found.facts.too_covered > 0
     assert all(v.frame < 10 for v in found.views)
 
 
@@ -243,15 +229,19 @@ def test_memory_does_not_grow_with_the_clip(portrait: Portrait) -> None:
     """300 frames of 720p, 3.3 GB as an IMAGE, made one at a time."""
     pictures = [portrait.render(p, 720, 1280, 1.4, (640, 300)) for p in turning(10)]
     back_and_forth = [*range(10), *range(8, 0, -1)]
-    collector, living = ViewCollector(detect_quickly, ViewRules()), []
+    living = []
+
+    def frames() -> Iterator[ClipFrame]:
+        for number in range(300):
+            picture = pictures[back_and_forth[number % len(back_and_forth)]]
+            yield as_frame(number, picture.clone())
+            if number in (60, 299):
+                living.append(living_bytes())
+
     tracemalloc.start()
-    for number in range(300):
-        picture = pictures[back_and_forth[number % len(back_and_forth)]]
-        collector.add(as_frame(number, picture.clone()))
-        if number in (60, 299):
-            living.append(living_bytes())
+    found = collect_clip(frames(), detect_quickly, ViewRules())
     tracemalloc.stop()
-    assert collector.facts.with_face > 250
+    assert found.facts.with_face > 250
     assert living[1] < living[0] + 16 * 512 * 512 * 3
 
 
@@ -273,7 +263,7 @@ def test_sharpness_falls_with_blur_and_not_with_light_or_size(astronaut: Tensor)
 
 def test_a_mask_covers_and_a_mirror_or_dimmer_light_does_not(astronaut: Tensor) -> None:
     crop = cut_crop(astronaut, ASTRONAUT_POINTS.tolist())
-    usual = colour_histogram(crop)
+    usual = color_histogram(crop)
     assert usual.sum() == pytest.approx(1)
     assert covered(crop, usual) == pytest.approx(0, abs=1e-6)
     assert covered(crop.flip(1), usual) < 0.05

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fantasyid.face.draw import draw_sheet
 from fantasyid.face.pose import Pose
-from fantasyid.face.sheet import draw_sheet
 from fantasyid.views.select import View, ViewPool, least_difference, most_frontal, select_views
 
 few = settings(max_examples=60, deadline=None, derandomize=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ...views.clip import SMALL_SIDE_PX, ClipFrame
+from ...views.frames import SMALL_SIDE_PX, ClipFrame
 
 _LUMA = (0.299, 0.587, 0.114)
 

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...face.crop import FACE_TEMPLATE_PX
+from ...face.cut import cut_view
 from ...face.faces import DetectedFace, choose_face, face_nearest_box
 from ...face.points import points_from_box
 from ...face.recognizer import NONE, Embedding, Recognizer, find_recognizer, open_recognizer
-from ...identity import FaceCrop
-from ...views.clip import ClipFrame, cut_view, is_cut
+from ...identity import FaceCrops
+from ...views.frames import ClipFrame, is_cut
 from .frechet import frechet_distance
 from .measurement import FrameValues, Measurement
 from .motion import Box, FaceMotion, face_motion
@@ -225,7 +226,7 @@ def recognizer_or_why(choice: str, folders: Sequence[Path] | None) -> tuple[Reco
         return None, str(error)
 
 
-def embed_reference(face: FaceCrop, recogniser: Recognizer) -> Embedding:
+def embed_reference(face: FaceCrops, recogniser: Recognizer) -> Embedding:
     """The embedding of an aligned face.
 
     Raises:
@@ -234,8 +235,8 @@ def embed_reference(face: FaceCrop, recogniser: Recognizer) -> Embedding:
     if face.empty_reason:
         raise ValueError(f"the reference has no face: {face.empty_reason}")
     if face.points is not None:
-        return recogniser.embed(face.photo[0], face.points.numpy())
-    return recogniser.embed(face.image[0], FACE_TEMPLATE_PX)
+        return recogniser.embed(face.photos[0], face.points.numpy())
+    return recogniser.embed(face.images[0], FACE_TEMPLATE_PX)
 
 
 def _scaled(face: DetectedFace, factor: float) -> DetectedFace:

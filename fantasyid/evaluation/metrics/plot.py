@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from ...face.sheet import draw_sheet
+from ...face.draw import draw_sheet
 from .measurement import Measurement
 
 Colour = tuple[int, int, int]

@@ -17,8 +17,8 @@ from torch import Tensor
 from ...face.align import SKIP, FaceChoice, align_faces
 from ...face.recognizer import Embedding, Recognizer
 from ...face.sources import FaceSources, open_clip_detector
-from ...identity import FaceCrop
-from ...views.clip import ClipFrame
+from ...identity import FaceCrops
+from ...views.frames import ClipFrame
 from ...views.photos import FolderReport, list_files, read_photo, read_photos
 from ...weights.fingerprint import sha256_of_file
 from ..metrics import inception
@@ -129,7 +129,7 @@ class Meter:
             for photo in read_photos(settings.real, FolderReport()):
                 crop = None if photo is None else self._align(_tensor(photo.pixels))
                 if crop is not None and not crop.empty_reason:
-                    real.append(features(crop.image[0]))
+                    real.append(features(crop.images[0]))
         detect = open_clip_detector(self._sources)
         return Tools(
             detect,
@@ -147,7 +147,7 @@ class Meter:
         folders = () if models is None else (models / "insightface",)
         return FaceSources("", None, None, self._settings.detector, folders)
 
-    def _align(self, photo: Tensor) -> FaceCrop:
+    def _align(self, photo: Tensor) -> FaceCrops:
         choice = FaceChoice(self._settings.choose)
         return align_faces([photo], self._sources, choice, SKIP)[0].crop
 

@@ -19,7 +19,7 @@ from fantasyid.evaluation.metrics.measurement import Measurement, as_json, descr
 from fantasyid.evaluation.metrics.plot import draw_plot, draw_worst, round_ticks, tick_decimals
 from fantasyid.face.faces import DetectedFace, make_face
 from fantasyid.face.recognizer import Embedding, Recognizer, arcface_input, unit
-from fantasyid.identity import FaceCrop
+from fantasyid.identity import FaceCrops
 
 HEIGHT, WIDTH = 200, 240
 CENTRE = (120.0, 90.0)
@@ -251,11 +251,11 @@ def test_a_reference_is_read_from_its_photo_or_from_its_crop(astronaut: Tensor) 
     from fantasyid.face.align import cut_crop
 
     crop = cut_crop(astronaut, ASTRONAUT_POINTS.tolist())[None]
-    whole = embed_reference(FaceCrop(crop, photo, "points", points=points), RECOGNISER)
-    alone = embed_reference(FaceCrop(crop, photo, "crop"), RECOGNISER)
+    whole = embed_reference(FaceCrops(crop, photo, "points", points=points), RECOGNISER)
+    alone = embed_reference(FaceCrops(crop, photo, "crop"), RECOGNISER)
     assert whole @ alone > 0.9
     with pytest.raises(ValueError, match="the reference has no face: too dark"):
-        embed_reference(FaceCrop.empty(photo, "too dark"), RECOGNISER)
+        embed_reference(FaceCrops.empty(photo, "too dark"), RECOGNISER)
 
 
 def test_a_clip_is_read_lazily_and_an_empty_one_is_refused(person: list[Tensor]) -> None:

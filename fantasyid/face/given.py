@@ -1,9 +1,4 @@
-"""Where the faces are: four sources, one kind of answer.
-
-The released pipeline uses RetinaFace of facexlib. Here the host's MediaPipe landmarks, boxes of
-any detector, insightface and, as the last resort, the cascade that scikit-image brings along all
-give a list of `DetectedFace`, numbered from left to right. Nothing here downloads anything.
-"""
+"""Faces that need no search: five points by hand, and the host's landmarks and boxes."""
 
 from __future__ import annotations
 
@@ -13,23 +8,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from .cascade import detect_with_cascade
-from .faces import DetectedFace, as_bytes, choose_face, draw_faces, left_to_right, make_face
-from .insight import detect_with_insightface, find_insightface_pack
+from .faces import DetectedFace, as_bytes, left_to_right, make_face
 from .pose import pose_from_landmarks
-
-__all__ = [
-    "DetectedFace",
-    "choose_face",
-    "detect_with_cascade",
-    "detect_with_insightface",
-    "detect_with_landmarker",
-    "draw_faces",
-    "faces_from_boxes",
-    "faces_from_landmarks",
-    "find_insightface_pack",
-    "left_to_right",
-]
 
 # Public FaceMesh topology; image-left first when the face is upright.
 _IRISES = ((468,), (473,))
@@ -71,6 +51,24 @@ def faces_from_landmarks(frame: Sequence[Mapping[str, Any]]) -> list[DetectedFac
         score = face.get("score", 1.0)
         faces.append(make_face(box, points, score, "MediaPipe landmarks", pose[2], pose))
     return left_to_right(faces)
+
+
+def landmarks_of_image(
+    photo: Tensor, landmarks: Mapping[str, Any], number: int
+) -> list[DetectedFace]:
+    """Faces of image `number`, `(H, W, 3)`, from a FACE_LANDMARKS value.
+
+    Raises:
+        ValueError: The landmarks are of an image of another size; see also `faces_from_landmarks`.
+    """
+    size, (height, width) = landmarks.get("image_size"), photo.shape[:2]
+    if size is not None and tuple(size) != (height, width):
+        raise ValueError(
+            f"the face landmarks are of a {size[1]}x{size[0]} image, this one is {width}x{height}: "
+            "detect them on the same image"
+        )
+    frames = landmarks["frames"]
+    return faces_from_landmarks(frames[number] if number < len(frames) else [])
 
 
 def detect_with_landmarker(photo: Tensor, model: Any) -> list[DetectedFace]:

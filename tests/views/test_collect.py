@@ -13,9 +13,16 @@ from torch import Tensor
 from fantasyid.face.cascade import detect_quickly
 from fantasyid.face.faces import DetectedFace, make_face
 from fantasyid.face.pose import FIVE_POINTS_MM, FaceFit, rotation_from_pose
-from fantasyid.views.album import SEARCHED_SIDE_PX, PhotoCollector
-from fantasyid.views.collection import Collection, ViewRules, describe_collection
+from fantasyid.views.collect import (
+    MOST_PEOPLE_ON_PHOTOS,
+    SEARCHED_SIDE_PX,
+    Collection,
+    Collector,
+    ViewRules,
+    collect_photos,
+)
 from fantasyid.views.photos import Photo
+from fantasyid.views.words import describe_collection
 
 SIZE, PX_PER_MM, CENTRE = (360, 480), 1.3, (240, 150)
 POSES = [(0, 0, 0), (30, 0, 0), (-30, 0, 0), (0, 12, 0), (30, 0, 40), (2, 0, 0)]
@@ -54,20 +61,17 @@ def knows_poses(poses: list[tuple[float, float, float]]) -> Callable:
 
 def collect(
     photos: list[Photo], detect: Callable, same: Callable | None = None, **rules: object
-) -> tuple[Collection | None, str]:
+) -> tuple[Collection, str]:
     given = ViewRules(**rules)  # type: ignore[arg-type]
-    collector = PhotoCollector(detect, given, same)
-    for photo in photos:
-        collector.add(photo)
-    found = collector.finish()
-    return found, describe_collection(found, collector.facts, given)
+    found = collect_photos(photos, detect, given, same)
+    return found, describe_collection(found, given)
 
 
 def test_the_most_different_photos_are_kept(photos: list[Photo]) -> None:
     found, words = collect(photos, knows_poses(POSES), count=4)
-    assert found is not None
     assert [v.name for v in found.views] == ["2.jpg", "0.jpg", "3.jpg", "4.jpg"]
     assert found.views[found.frontal].name == "0.jpg"
+    assert found.photo is not None
     assert np.array_equal(found.photo.numpy(), photos[0].pixels)
     for view in found.views:
         truth = POSES[int(view.name[0])]
@@ -103,14 +107,12 @@ def test_a_detector_with_boxes_alone_gives_the_sharpest(photos: list[Photo]) -> 
     again = Photo("again.jpg", photos[0].pixels)
     given = [soft, photos[0], again, photos[5]]
     found, words = collect(given, detect_quickly, count=2, least_sharpness=0.0)
-    assert found is not None
     assert len(found.views) == 2
     assert {v.name for v in found.views} == {"0.jpg", "5.jpg"}
     assert "angles unknown" in words
     assert "(sharpest)" in words
     assert "degrees" not in words
     everything, _ = collect(given, detect_quickly, count=6, least_sharpness=0.0)
-    assert everything is not None
     assert sorted(v.name for v in everything.views) == ["0.jpg", "5.jpg", "soft.jpg"]
 
 
@@ -124,45 +126,45 @@ def test_who_can_tell_people_apart_keeps_one(photos: list[Photo]) -> None:
     mixed = [bright[0], dark[0], dark[1], bright[1], dark[2], dark[3]]
     poses = [POSES[0], POSES[0], POSES[1], POSES[1], POSES[2], POSES[3]]
     found, words = collect(mixed, knows_poses(poses), same)
-    assert found is not None
     assert all(v.name.startswith("dark") for v in found.views)
     assert found.kept_frames == 4
     assert "2 people: kept the one on most photos, 4." in words
     assert "Nothing checked" not in words
     together, words = collect(mixed, knows_poses(poses))
-    assert together is not None
     assert together.kept_frames == 6
     assert "people" not in words
 
 
 def test_of_very_many_people_those_seen_often_are_remembered(photos: list[Photo]) -> None:
-    grey = [Photo(f"{i}.jpg", np.full_like(photos[0].pixels, 10 * i)) for i in range(20)]
+    gray = [Photo(f"{i}.jpg", np.full_like(photos[0].pixels, 10 * i)) for i in range(20)]
+    given = [gray[0], gray[0], *gray, gray[0]]
 
     def same(one: Tensor, other: Tensor) -> bool:
         return abs(float(one.mean() - other.mean())) < 0.01
 
-    detect = knows_poses([(0, 0, 0)] * 40)
-    collector = PhotoCollector(detect, ViewRules(least_sharpness=0.0), same)
-    for photo in [grey[0], grey[0], *grey, grey[0]]:
-        collector.add(photo)
-    found = collector.finish()
-    assert found is not None
+    found, _ = collect(given, knows_poses([(0, 0, 0)] * len(given)), same, least_sharpness=0.0)
     assert found.kept_frames == 4
-    assert collector.facts.people == 20
-    assert len(collector._people) <= 8
+    assert found.facts.people == 20
+    collector = Collector(ViewRules(), same, photos=True)
+    often = collector.meet()
+    often.seen = 2
+    for _ in range(20):
+        collector.meet().seen = 1
+    assert len(collector.people) == MOST_PEOPLE_ON_PHOTOS
+    assert often in collector.people
 
 
 def test_photos_without_a_good_face_say_why(photos: list[Photo]) -> None:
     found, words = collect(photos[:2], knows_poses(POSES), least_face_px=400)
-    assert found is None
+    assert not found.views
     assert words.startswith("No view found: 2 photos, a face in 2.")
     assert "2 too small (under 400 px)" in words
     assert "Use photos in which one face is large" in words
     found, words = collect(photos[:2], knows_poses(POSES), least_sharpness=0.9)
-    assert found is None
+    assert not found.views
     assert "2 too blurred" in words
     found, words = collect(photos[:2], lambda _: [])
-    assert found is None
+    assert not found.views
     assert "2 photos, a face in 0" in words
 
 
@@ -173,6 +175,5 @@ def test_several_faces_on_a_photo_are_said_and_the_rule_takes_one(photos: list[P
     wide = make_face((150, 60, 330, 240), None, 0.5, "a test")
     for rule, left in (("largest", False), ("left to right", True)):
         found, words = collect(photos[:1], both, choose=rule, least_sharpness=0.0, least_face_px=16)
-        assert found is not None
         assert (found.views[0].box[0] < 120) == left
         assert "Several faces on 1 photos: the rule took one." in words
