@@ -39,7 +39,19 @@ NETWORK = (
     "smtplib", "socket", "ssl", "telnetlib", "urllib", "urllib3", "websockets", "xmlrpc",
 )  # fmt: skip
 # ComfyUI requires these itself; whatever else is used must be looked for when it is needed.
-WITH_THE_HOST = ("numpy", "torch", "einops", "scipy", "PIL", "safetensors", "tqdm")
+WITH_THE_HOST = (
+    "numpy",
+    "torch",
+    "einops",
+    "scipy",
+    "PIL",
+    "safetensors",
+    "tqdm",
+    "aiohttp",
+    "filelock",
+    "jinja2",
+    "requests",
+)
 # av and torchvision come with the host, which loads them late.
 OPTIONAL = ("insightface", "yaml", "skimage", "av", "onnxruntime", "torchvision")
 
@@ -62,7 +74,7 @@ def wrong_own_imports(source: Source) -> list[str]:
         forbidden += ("fantasyid.comfyui",)
     if not source.inside(TINY):
         forbidden += ("miniature",)
-    if not source.inside(EVALUATE, HOST_CLIENT, "fantasyid/evaluate.py"):
+    if not source.inside(EVALUATE) and source.path not in (HOST_CLIENT, "fantasyid/evaluate.py"):
         # A command of its own, which the host never loads.
         forbidden += ("fantasyid.evaluation.protocol", "fantasyid.evaluation.client")
     for folder, other in (("geometry", "face"), ("face", "geometry")):

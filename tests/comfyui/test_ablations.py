@@ -1,4 +1,4 @@
-"""One layer's injector for every block, on the real host: the ablation without layer awareness."""
+"""One layer's injector for every block, on the real host: a probe of this project."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def arcface(host_base):
     """A tiny recogniser in the place of AuraFace, for one test."""
     pytest.importorskip("onnx", reason="onnx is not installed")
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
-    from evaluation.metrics.tiny_arcface import write_arcface
+    from face.tiny_arcface import write_arcface
 
     folder = host_base / "models" / "insightface" / "models" / "auraface"
     write_arcface(folder / "glintr100.onnx")

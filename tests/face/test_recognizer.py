@@ -29,7 +29,7 @@ from fantasyid.face.recognizer import (
 def arcface(tmp_path: Path) -> Path:
     pytest.importorskip("onnx", reason="onnx is not installed")
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
-    from evaluation.metrics.tiny_arcface import write_arcface
+    from face.tiny_arcface import write_arcface
 
     path = tmp_path / "glintr100.onnx"
     write_arcface(path)
@@ -103,7 +103,7 @@ def test_the_network_gets_the_aligned_face(arcface: Path) -> None:
 
 
 def test_other_files_are_refused_by_name(tmp_path: Path, arcface: Path) -> None:
-    from evaluation.metrics.tiny_arcface import write_arcface
+    from face.tiny_arcface import write_arcface
 
     page = tmp_path / "page.onnx"
     page.write_text("<html>")
@@ -125,7 +125,7 @@ def test_without_onnxruntime_the_message_says_so(
 
 
 def test_an_insightface_pack_tells_people_apart(tmp_path: Path, arcface: Path) -> None:
-    from evaluation.metrics.tiny_arcface import write_arcface
+    from face.tiny_arcface import write_arcface
 
     pack = tmp_path / "models" / "models" / "buffalo_l"
     write_arcface(pack / "1_landmarks.onnx", side=196)  # what is no recognizer is passed over

@@ -24,7 +24,7 @@ from ...weights.fingerprint import sha256_of_file
 from ..client import Host
 from .hashes import model_files, remembered_sha256, sha256_of_code, sha256_of_value
 from .html import make_report
-from .journal import Journal, held, write_text
+from .journal import Journal, locked, write_text
 from .measuring import Meter, MeterSettings
 from .plan import Job, Reference, Wishes, make_plan, read_prompts, read_references, with_settings
 from .run import MADE, Runner, measured_path
@@ -104,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         jobs = make_plan(graph, references, prompts, wishes)
         host = Host(options.host)
         options.out.mkdir(parents=True, exist_ok=True)
-        with held(options.out / "journal.lock"):
+        with locked(options.out / "journal.lock"):
             return _run(options, graph, jobs, host)
     except (ValueError, OSError, ImportError) as error:
         full = isinstance(error, OSError) and error.errno in DISK_FULL

@@ -7,12 +7,13 @@ break is there; a half-written last one is cut off. Files appear whole or not at
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from filelock import FileLock, Timeout
 
 Entry = dict[str, Any]
 
@@ -105,8 +106,8 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
-def held(path: Path) -> Iterator[None]:
-    """Keep every other process out; a killed process holds nothing.
+def locked(path: Path) -> Iterator[None]:
+    """Keep every other process out; a killed process leaves no lock behind.
 
     Args:
         path: A file for the lock alone; it stays.
@@ -114,29 +115,17 @@ def held(path: Path) -> Iterator[None]:
     Raises:
         ValueError: Another process is at it.
     """
-    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    lock = FileLock(path)
     try:
-        if not _lock(file):
-            raise ValueError(
-                f"another run of this command works in {path.parent}: wait for it, or give this "
-                "one another --out"
-            )
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ValueError(
+            f"another run of this command works in {path.parent}: wait for it, or give this one "
+            "another --out"
+        ) from error
+    except NotImplementedError:  # a file system without locks must not stop anybody
+        pass
+    try:
         yield
     finally:
-        os.close(file)
-
-
-def _lock(file: int) -> bool:
-    try:
-        if os.name == "nt":
-            import msvcrt
-
-            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        # A file system without locks (some network drives) must not stop anybody.
-        return error.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
-    return True
+        lock.release()

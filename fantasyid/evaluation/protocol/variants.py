@@ -1,7 +1,10 @@
-"""The ablations of the paper's Table 3 that exist at inference, as edits of the workflow.
+"""One trained model without a part of it, as edits of the workflow.
 
-The paper trained a model for each row; here one trained model runs without a part of it. So the
-differences need not be the paper's.
+Only "without vertex tokens" is a row of the paper's Table 3 (section 4.4) that exists at inference.
+Its other rows (another face abstractor, training without the collection of views, injection without
+F_l) are models of their own. Taking away the face tokens, sharing one layer's injector and dropping
+the face latent are this project's probes. The paper trained a model for each row, so the differences
+need not be the paper's.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ FULL = "full"
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One row of the ablation.
+    """What is taken out.
 
     Attributes:
         key: Its name on the command line.
@@ -60,7 +63,7 @@ def _without_vertex_tokens(graph: Graph, _: int) -> Graph:
     return graph
 
 
-def _without_layer_awareness(graph: Graph, layer: int) -> Graph:
+def _with_a_shared_layer(graph: Graph, layer: int) -> Graph:
     """Layer weights that share one layer's injector, between every Apply and what feeds it."""
     if nodes_of(graph, "FantasyIDLayerWeights"):
         set_input(graph, "FantasyIDLayerWeights", "share_layer", layer)
@@ -96,7 +99,7 @@ VARIANTS = {
         Variant(FULL, "FantasyID", _unchanged),
         Variant("no-face-tokens", "without face tokens", _without_face_tokens),
         Variant("no-vertex-tokens", "without vertex tokens", _without_vertex_tokens),
-        Variant("shared-layer", "without layer awareness", _without_layer_awareness),
+        Variant("shared-layer", "one injector for all layers", _with_a_shared_layer),
         Variant("no-face-latent", "without the face latent", _without_face_latent),
     )
 }

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from fantasyid.evaluation.protocol.journal import (
     Journal,
-    held,
+    locked,
     parse_lines,
     write_text,
     write_whole,
@@ -92,8 +92,8 @@ def test_two_runs_do_not_share_a_folder_and_a_killed_one_holds_nothing(tmp_path)
     lock = tmp_path / "journal.lock"
     code = (
         "import sys, time; from pathlib import Path\n"
-        "from fantasyid.evaluation.protocol.journal import held\n"
-        f"with held(Path({str(lock)!r})):\n    print('held', flush=True); time.sleep(60)"
+        "from fantasyid.evaluation.protocol.journal import locked\n"
+        f"with locked(Path({str(lock)!r})):\n    print('held', flush=True); time.sleep(60)"
     )
     other = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT
@@ -101,10 +101,10 @@ def test_two_runs_do_not_share_a_folder_and_a_killed_one_holds_nothing(tmp_path)
     try:
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(ValueError, match="another run of this command works in"), held(lock):
+        with pytest.raises(ValueError, match="another run of this command works in"), locked(lock):
             pass
     finally:
         other.kill()
         other.communicate()
-    with held(lock):
+    with locked(lock):
         pass

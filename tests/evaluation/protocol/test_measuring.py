@@ -36,7 +36,7 @@ def models(tmp_path_factory):
     """A folder `models` with a tiny recogniser and an Inception of random weights."""
     pytest.importorskip("onnx", reason="onnx is not installed")
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
-    from evaluation.metrics.tiny_arcface import write_arcface
+    from face.tiny_arcface import write_arcface
 
     folder = tmp_path_factory.mktemp("models")
     write_arcface(folder / "insightface" / "models" / "auraface" / "glintr100.onnx")
