@@ -40,18 +40,9 @@ NETWORK = (
 )  # fmt: skip
 # ComfyUI requires these itself; whatever else is used must be looked for when it is needed.
 WITH_THE_HOST = (
-    "numpy",
-    "torch",
-    "einops",
-    "scipy",
-    "PIL",
-    "safetensors",
-    "tqdm",
-    "aiohttp",
-    "filelock",
-    "jinja2",
-    "requests",
-)
+    "numpy", "torch", "einops", "scipy", "PIL", "safetensors", "tqdm", "aiohttp", "filelock",
+    "jinja2", "requests",
+)  # fmt: skip
 # av and torchvision come with the host, which loads them late.
 OPTIONAL = ("insightface", "yaml", "skimage", "av", "onnxruntime", "torchvision")
 

@@ -98,7 +98,7 @@ def _difference_table(summaries: Sequence[Summary]) -> str:
     words = (
         "<p>Difference to the full model, over pairs of videos with the same photo, prompt and "
         "seed. The paper trained a model for each row; here one trained model runs without a "
-        "part, and only "without vertex tokens" is a row of its Table 3.</p>"
+        "part, and only without vertex tokens is a row of its Table 3.</p>"
     )
     return "<h2>Ablations</h2>" + words + _table(["", *_column_heads()], rows)
 

@@ -2,9 +2,9 @@
 
 Only "without vertex tokens" is a row of the paper's Table 3 (section 4.4) that exists at inference.
 Its other rows (another face abstractor, training without the collection of views, injection without
-F_l) are models of their own. Taking away the face tokens, sharing one layer's injector and dropping
-the face latent are this project's probes. The paper trained a model for each row, so the differences
-need not be the paper's.
+F_l) are models of their own. Taking away the face tokens, sharing one layer's injector and
+dropping the face latent are this project's probes. The paper trained a model for each row, so the
+differences need not be the paper's.
 """
 
 from __future__ import annotations
