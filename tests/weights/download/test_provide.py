@@ -100,7 +100,7 @@ def test_substitutes_count_only_where_they_are_asked_for(places):
         (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer"),
         (b"<!doctype html>", "is an HTML page"),
         (b"", "is empty"),
-        (vae_file()[:-10], "is a damaged safetensors file: it is cut short"),
+        (vae_file()[:-10], "is a damaged safetensors file, or cut short"),
     ],
 )
 def test_rubbish_under_the_name_is_named_and_not_touched(web, places, raw, words):
