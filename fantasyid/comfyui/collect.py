@@ -79,8 +79,8 @@ def collect_views(
         remark = f"\n{report.words}" if report.words else ""
     elif clip is not None:
         detect, same_person = open_clip_detector(sources), _recognizer(sources)
-        total = count_frames(clip)
         with contextlib.closing(read_frames(clip)) as frames:
+            total = count_frames(clip)
             found = collect_clip(_watched(frames, total), detect, rules, same_person)
         remark = ""
         if found.facts.frames < _SHORTER_THAN_SAID * total:
