@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,11 @@ import folder_paths
 from ..weights.download import files, present
 
 MEGABYTE = 1_000_000
-ASK = "Nothing was fetched. Read the licences, then switch accept_licence on and run again."
+ASK = "Nothing was fetched. Read the licenses, then switch accept_licence on and run again."
 
 
-def _places() -> dict[str, list[Path]]:
+def model_folders() -> dict[str, list[Path]]:
+    """The host's folders that are searched for model files, by their names."""
     names = {item.folder for item in files.FILES}
     return {name: [Path(p) for p in folder_paths.get_folder_paths(name)] for name in names}
 
@@ -44,13 +44,13 @@ def download(name: str, mirror: str, accept_licence: bool) -> str:
     """Fetch the missing files behind a name; says what is there now.
 
     An interrupt stops it; the next run goes on from there. Without `accept_licence` nothing is
-    fetched, and the text says what there would be to fetch and under which licences.
+    fetched, and the text says what there would be to fetch and under which licenses.
 
     Raises:
         ValueError: There is no such name.
         OSError: Something could not be had; the message says of every file what became of it.
     """
-    items, places = files.chosen(name), _places()
+    items, places = files.chosen(name), model_folders()
     substitutes = name == files.EVERYTHING
     missing = present.missing(items, places, substitutes=substitutes)
     if not accept_licence and any(not item.registration for item in missing):
@@ -58,8 +58,8 @@ def download(name: str, mirror: str, accept_licence: bool) -> str:
     # Here, not above: what reaches the network is imported when somebody has asked for it.
     from ..weights.download import provide
 
-    way = provide.Way(mirror, dict(os.environ), _progress())
-    outcomes = provide.provide(items, places, way, substitutes=substitutes)
+    downloader = provide.Downloader(mirror, _progress())
+    outcomes = downloader.provide(items, places, substitutes=substitutes)
     text = "\n".join(outcome.text for outcome in outcomes)
     by_hand = {item.name for item in items if item.registration}
     if any(not outcome.ok and outcome.name not in by_hand for outcome in outcomes):
@@ -69,7 +69,7 @@ def download(name: str, mirror: str, accept_licence: bool) -> str:
 
 def fingerprint(name: str) -> str:
     """Changes with the files behind a name, so that one that was deleted is noticed."""
-    places = _places()
+    places = model_folders()
     try:
         found = [(item.name, present.find(item, places)) for item in files.chosen(name)]
     except ValueError:

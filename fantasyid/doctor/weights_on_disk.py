@@ -93,7 +93,7 @@ def _check(item: ModelFile, places: Places, hashing: _Hashing, contents: _Conten
     facts: dict[str, Any] = {
         "name": item.name,
         "kind": item.kind,
-        "licence": item.licence,
+        "licence": item.license,
         "searched": [str(folder) for folder in places.get(item.folder, ())],
         "path": "",
         "state": "missing",
@@ -174,13 +174,8 @@ def _missing(item: ModelFile, places: Places, facts: dict[str, Any]) -> Finding:
     if elsewhere is not None:
         facts |= {"state": "wrong folder", "path": str(elsewhere)}
         text += f" A file of its name is in {elsewhere.parent}: move it."
-    elif item.registration:
-        text += f" To get it: {item.registration}."
     else:
-        text += (
-            f" About {in_words(item.size)}, licence: {item.licence}. Get it with FantasyID "
-            f'Download Models or python -m fantasyid.download "{item.name}", or from {item.page}.'
-        )
+        text += f" To get it: {item.how_to_get()}."
     facts["half"] = [str(p) for p in _halves(item, places)]
     if facts["half"]:
         text += " A download of it was stopped; the same download goes on from there."
@@ -191,12 +186,10 @@ def _missing(item: ModelFile, places: Places, facts: dict[str, Any]) -> Finding:
 
 def _halves(item: ModelFile, places: Places) -> list[Path]:
     """Downloads that were stopped half way."""
-    found = []
-    for root in places.get(item.folder, ()):
-        half = root / f"{item.target}.part"
-        inside = (root / item.target).rglob("*.part") if item.kind == "transformer" else ()
-        found += [path for path in (half, *inside) if path.is_file()]
-    return found
+    targets = [root / item.target for root in places.get(item.folder, ())]
+    beside = (path for target in targets for path in target.parent.glob(f"{target.name}.*.part"))
+    inside = (path for target in targets for path in target.rglob("*.part"))
+    return [path for path in (*beside, *inside) if path.is_file()]
 
 
 def _elsewhere(item: ModelFile, places: Places) -> Path | None:
@@ -229,7 +222,7 @@ def _there(item: ModelFile, place: Place, hashing: _Hashing, facts: dict[str, An
     }
     text = (
         f"{item.name}: {place.path}, {in_words(content.size)}, {content.tensors} tensors, "
-        f"{size[real]}, licence: {item.licence}."
+        f"{size[real]}, license: {item.license}."
     )
     if hashed["hash"] == "other":
         text += " Its SHA-256 is not that of the release: another version, or changed bytes."
@@ -257,10 +250,10 @@ def _compare_hashes(item: ModelFile, path: Path, hashing: _Hashing) -> dict[str,
     hashes = {file.name: sha256_of_file(file, hashing.report) for file in files}
     if hashing.tiny and set(hashes.values()) <= hashing.tiny:
         state = "tiny"
-    elif item.link is None or path.name != item.target:
+    elif not item.sha256 or path.name != item.target:
         state = "unknown"
     else:
-        state = "released" if set(hashes.values()) == {item.link.sha256} else "other"
+        state = "released" if set(hashes.values()) == {item.sha256} else "other"
     return {"hash": state, "sha256": hashes}
 
 

@@ -4,6 +4,7 @@ without consent.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from host_client import bundled, node_of
 from weights.download.file_server import FileServer, good, publish, running, web  # noqa: F401 (fixtures)
 
+from fantasyid.weights.download.fetch import PIECE_BYTES, part_of, size_of
 from fantasyid.weights.download.files import EVERYTHING
 from miniature.host_files import t5_file, vae_file
 
@@ -47,7 +49,7 @@ def only(monkeypatch, name: str, *folders: object) -> None:
 
 def test_without_consent_it_lists_and_fetches_nothing(host, hub, models):
     text = run(host, T5, accept=False)
-    assert f"{T5}: about 4.9 GB into {models / TARGET}. Licence: Apache-2.0" in text
+    assert f"{T5}: about 4.9 GB into {models / TARGET}. License: Apache-2.0" in text
     assert "switch accept_licence on" in text
     assert hub.asked == []
     assert not (models / TARGET).exists()
@@ -93,12 +95,13 @@ def test_files_in_extra_model_paths_count(host, hub, models, tmp_path, monkeypat
 
 def test_the_stop_button_works_and_the_next_run_goes_on(host, hub, models):
     management = importlib.import_module("comfy.model_management")
-    half, part = len(t5_file()) // 2, models / f"{TARGET}.part"
+    half = 32 * PIECE_BYTES
+    part = part_of(models / TARGET, hashlib.sha256(t5_file()).hexdigest())
 
     def press_midway(handler) -> None:
         good(send=half)(handler)
         for _ in range(400):
-            if part.exists() and part.stat().st_size == half:
+            if size_of(part) == half:
                 break
             handler.server.over.wait(0.02)
         management.interrupt_current_processing()
@@ -106,7 +109,7 @@ def test_the_stop_button_works_and_the_next_run_goes_on(host, hub, models):
     hub.script = [good(), press_midway]
     with pytest.raises(management.InterruptProcessingException):
         run(host, T5)
-    assert part.stat().st_size == half
+    assert size_of(part) == half
     assert not (models / TARGET).exists()
     run(host, T5)
     assert (models / TARGET).read_bytes() == t5_file()
@@ -128,7 +131,7 @@ def test_the_bar_runs_to_the_end(host, hub, models, monkeypatch):
 def test_a_failure_is_an_error_that_names_the_file(host, hub, models):
     publish(hub, "comfyanonymous/flux_text_encoders", {"t5xxl_fp8_e4m3fn.safetensors": vae_file()})
     with pytest.raises(
-        OSError, match=r"T5 text encoder \(fp8\): .*it looks like the CogVideoX VAE"
+        OSError, match=r"T5 text encoder \(fp8\): .*it is the CogVideoX VAE"
     ):
         run(host, T5)
     assert not (models / TARGET).exists()

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from .files import EVERYTHING, FILES, MB, MIRRORS, ModelFile, choices, chosen, in_words
-from .present import Places, find, missing, offer, target_of, why_useless
-from .provide import Way, provide
-from .transport import Step
+from .present import Places, defect_of, find, missing, offer, target_of
+from .provide import Downloader
+from .retry import Step
 
 ALL_THERE, FAILED, USAGE, STOPPED = 0, 1, 2, 130
 FOLDERS = {
@@ -46,14 +45,14 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m fantasyid.download",
         description=__doc__,
         epilog="Proxies (HTTPS_PROXY), HF_ENDPOINT and HF_TOKEN are taken from the environment. "
-        "Exit status: 0 all there, 1 something failed, 2 wrong usage or licences not accepted.",
+        "Exit status: 0 all there, 1 something failed, 2 wrong usage or licenses not accepted.",
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of: {', '.join(choices())}")
     parser.add_argument("--list", action="store_true", help="show the table and fetch nothing")
     parser.add_argument("--models", type=Path, metavar="DIR", help="ComfyUI's folder `models`")
     parser.add_argument("--mirror", choices=MIRRORS, default=MIRRORS[0])
     parser.add_argument(
-        "--accept-licences", action="store_true", help="you have read the licences and agree"
+        "--accept-licences", action="store_true", help="you have read the licenses and agree"
     )
     return parser
 
@@ -65,14 +64,14 @@ def _models_beside() -> Path | None:
 
 
 def _table(places: Places) -> str:
-    rows = [("file", "size", "state", "licence", "folder")]
+    rows = [("file", "size", "state", "license", "folder")]
     for item in FILES:
         there = find(item, places)
         state = "register" if item.registration else "missing"
         if there:
-            state = "damaged" if why_useless(there) else "there"
+            state = "damaged" if defect_of(there) else "there"
         folder = (there or target_of(item, places)).parent
-        rows.append((item.name, in_words(item.size), state, item.licence, str(folder)))
+        rows.append((item.name, in_words(item.size), state, item.license, str(folder)))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     return "\n".join(
         "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[-1]])
@@ -81,14 +80,14 @@ def _table(places: Places) -> str:
 
 
 def _agreed(accepted: bool, items: Sequence[ModelFile], places: Places) -> bool:
-    """Whether the licences of what is to be fetched are accepted, asking where somebody is."""
+    """Whether the licenses of what is to be fetched are accepted, asking where somebody is."""
     if accepted or not items:
         return True
     _say(offer(items, places))
     if not sys.stdin.isatty():
-        _say("Nothing was fetched: add --accept-licences if you agree to these licences.")
+        _say("Nothing was fetched: add --accept-licences if you agree to these licenses.")
         return False
-    sys.stdout.write("Do you agree to these licences? [y/N] ")
+    sys.stdout.write("Do you agree to these licenses? [y/N] ")
     sys.stdout.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
@@ -121,9 +120,9 @@ def _run(
     wanted = missing([i for i in items if not i.registration], places, substitutes=substitutes)
     if not _agreed(options.accept_licences, wanted, places):
         return USAGE
-    way = Way(options.mirror, dict(os.environ), _Lines())
+    downloader = Downloader(options.mirror, _Lines())
     try:
-        outcomes = provide(items, places, way, substitutes=substitutes)
+        outcomes = downloader.provide(items, places, substitutes=substitutes)
     except KeyboardInterrupt:
         sys.stderr.write("stopped; the same command goes on from here\n")
         return STOPPED

@@ -1,4 +1,4 @@
-"""The files that the nodes read: where each belongs, how large it is, whose licence it has.
+"""The files that the nodes read: where each belongs, how large it is, whose license it has.
 
 Sizes are those of the releases, rounded where the hub tells the exact number. A hash stands here
 only where it was taken from the file itself; for the others the hub's own list of its files gives
@@ -16,28 +16,6 @@ MIRRORS = ("huggingface", "hf-mirror", "modelscope")
 
 
 @dataclass(frozen=True, slots=True)
-class HubFile:
-    """A file of a hub's repository, or all weights of its transformer folder.
-
-    Attributes:
-        repo: "owner/name".
-        path: Path in it; "" for the transformer folder, wherever it is.
-    """
-
-    repo: str
-    path: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """A file outside the hubs, pinned by its content."""
-
-    url: str
-    size: int
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
 class ModelFile:
     """A file (or the folder with the transformer) that a node reads.
 
@@ -46,13 +24,15 @@ class ModelFile:
         words: What it is.
         folder: Folder name of the host, below `models`.
         target: Where it goes in that folder; the folder of the model for the transformer.
-        size: Bytes, about.
-        kind: What its content must be, a key of `content.CHECKS`.
-        licence: In words.
-        page: Where its makers describe it and its licence.
-        huggingface: Where it is on huggingface.co and its mirrors.
-        modelscope: Where it is on ModelScope.
-        link: Its address where it is on no hub.
+        size: Bytes; about, unless there is a `url`.
+        kind: What its content must be, as `weights.describe` names it.
+        license: In words.
+        page: Where its makers describe it and its license.
+        huggingface: "owner/name/path" on huggingface.co and its mirrors; without a path all weights
+            of the repository's transformer folder, wherever it is.
+        modelscope: The same on ModelScope.
+        url: Its address where it is on no hub.
+        sha256: Of the file at `url`.
         registration: Why it cannot be fetched, and what to do instead.
         instead: Other names under which a file does the same work.
         needed: Whether `EVERYTHING` includes it.
@@ -64,17 +44,28 @@ class ModelFile:
     target: str
     size: int
     kind: str
-    licence: str
+    license: str
     page: str
-    huggingface: HubFile | None = None
-    modelscope: HubFile | None = None
-    link: Link | None = None
+    huggingface: str = ""
+    modelscope: str = ""
+    url: str = ""
+    sha256: str = ""
     registration: str = ""
     instead: tuple[str, ...] = ()
     needed: bool = True
 
+    def how_to_get(self) -> str:
+        """What to do where it is missing, in words that follow "To get it: "."""
+        if self.registration:
+            return f"{self.registration}; put it into models/{self.folder}"
+        return (
+            "run FantasyID Download Models or python -m fantasyid.download "
+            f'"{self.name}" (about {in_words(self.size)}, license: {self.license}), or fetch it '
+            f"from {self.page} into models/{self.folder}/{self.target}"
+        )
 
-COGVIDEOX = "CogVideoX licence"
+
+COGVIDEOX = "CogVideoX license"
 NON_COMMERCIAL = "non-commercial research"
 EVA = "EVA02_CLIP_L_336_psz14_s6B"
 
@@ -86,10 +77,10 @@ FILES = (
         target="FantasyID",
         size=13_300 * MB,
         kind="transformer",
-        licence="see its page; its base is under the CogVideoX licence",
+        license="see its page; its base is under the CogVideoX license",
         page="https://huggingface.co/acvlab/FantasyID",
-        huggingface=HubFile("acvlab/FantasyID"),
-        modelscope=HubFile("amap_cvlab/FantasyID"),
+        huggingface="acvlab/FantasyID",
+        modelscope="amap_cvlab/FantasyID",
         instead=("fantasyid_adapter.safetensors",),
     ),
     ModelFile(
@@ -99,10 +90,10 @@ FILES = (
         target=f"FantasyID/face_encoder/{EVA}.pt",
         size=860 * MB,
         kind="eva",
-        licence="MIT",
+        license="MIT",
         page="https://huggingface.co/QuanSun/EVA-CLIP",
-        huggingface=HubFile("QuanSun/EVA-CLIP", f"{EVA}.pt"),
-        modelscope=HubFile("amap_cvlab/FantasyID", f"face_encoder/{EVA}.pt"),
+        huggingface=f"QuanSun/EVA-CLIP/{EVA}.pt",
+        modelscope=f"amap_cvlab/FantasyID/face_encoder/{EVA}.pt",
         instead=(f"{EVA}.safetensors",),
     ),
     ModelFile(
@@ -112,13 +103,10 @@ FILES = (
         target="transform.pkl",
         size=873_404,
         kind="mesh tables",
-        licence="derived from FLAME: non-commercial",
+        license="derived from FLAME: non-commercial",
         page="https://github.com/Fantasy-AMAP/fantasy-id",
-        link=Link(
-            "https://github.com/Fantasy-AMAP/fantasy-id/raw/main/assets/transform.pkl",
-            873_404,
-            "e8dcbc25e8c22fd35b9465c5bdee4c474d08c69047b17ee22dbd01c4858a212e",
-        ),
+        url="https://github.com/Fantasy-AMAP/fantasy-id/raw/main/assets/transform.pkl",
+        sha256="e8dcbc25e8c22fd35b9465c5bdee4c474d08c69047b17ee22dbd01c4858a212e",
         instead=("transform.safetensors",),
     ),
     ModelFile(
@@ -128,9 +116,9 @@ FILES = (
         target="t5xxl_fp16.safetensors",
         size=9_800 * MB,
         kind="t5",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         page="https://huggingface.co/comfyanonymous/flux_text_encoders",
-        huggingface=HubFile("comfyanonymous/flux_text_encoders", "t5xxl_fp16.safetensors"),
+        huggingface="comfyanonymous/flux_text_encoders/t5xxl_fp16.safetensors",
         instead=("t5xxl_fp8_e4m3fn.safetensors", "t5xxl_fp8_e4m3fn_scaled.safetensors"),
     ),
     ModelFile(
@@ -140,9 +128,9 @@ FILES = (
         target="t5xxl_fp8_e4m3fn.safetensors",
         size=4_900 * MB,
         kind="t5",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         page="https://huggingface.co/comfyanonymous/flux_text_encoders",
-        huggingface=HubFile("comfyanonymous/flux_text_encoders", "t5xxl_fp8_e4m3fn.safetensors"),
+        huggingface="comfyanonymous/flux_text_encoders/t5xxl_fp8_e4m3fn.safetensors",
         needed=False,
     ),
     ModelFile(
@@ -152,11 +140,9 @@ FILES = (
         target="cogvideox_vae.safetensors",
         size=430 * MB,
         kind="vae",
-        licence=COGVIDEOX,
+        license=COGVIDEOX,
         page="https://huggingface.co/THUDM/CogVideoX-5b-I2V",
-        huggingface=HubFile(
-            "THUDM/CogVideoX-5b-I2V", "vae/diffusion_pytorch_model.safetensors"
-        ),
+        huggingface="THUDM/CogVideoX-5b-I2V/vae/diffusion_pytorch_model.safetensors",
     ),
     ModelFile(
         name="DECA",
@@ -165,9 +151,9 @@ FILES = (
         target="deca_model.tar",
         size=434 * MB,
         kind="deca",
-        licence=NON_COMMERCIAL,
+        license=NON_COMMERCIAL,
         page="https://deca.is.tue.mpg.de",
-        registration="register at https://deca.is.tue.mpg.de, accept the licence and download "
+        registration="register at https://deca.is.tue.mpg.de, accept the license and download "
         "deca_model.tar",
         instead=("deca_model.safetensors",),
     ),
@@ -178,9 +164,9 @@ FILES = (
         target="generic_model.pkl",
         size=53 * MB,
         kind="flame",
-        licence=NON_COMMERCIAL,
+        license=NON_COMMERCIAL,
         page="https://flame.is.tue.mpg.de",
-        registration="register at https://flame.is.tue.mpg.de, accept the licence, download "
+        registration="register at https://flame.is.tue.mpg.de, accept the license, download "
         "FLAME 2020 and take generic_model.pkl out of it",
         instead=("generic_model.safetensors",),
     ),

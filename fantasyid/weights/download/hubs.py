@@ -1,133 +1,135 @@
-"""Hugging Face, its mirrors, and ModelScope: addresses, and the list of a repository's files.
+"""What the repositories of Hugging Face, its mirrors and ModelScope hold.
 
-Source: Both hubs list a repository's files with size and, for large files, SHA-256. Hugging Face:
-`lfs.oid` of `/api/models/REPO/tree/main`; ModelScope: `Sha256` of `/api/v1/models/REPO/repo/files`.
+Source: Both hubs list a repository's files with size and, for large files, SHA-256. Hugging Face is
+asked through its own library, which also finds the token (HF_TOKEN, or a login on this machine).
 """
 
 from __future__ import annotations
 
-import json
-import re
-import urllib.parse
-from collections.abc import Mapping
-from contextlib import closing
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from urllib.parse import quote, urlsplit
 
-from .fetch import CHUNK_BYTES, Remote
 from .files import MIRRORS
-from .transport import DownloadError, Patience, Report, ignore, open_url, persist, read_some
+from .retry import DownloadError, Report, Retry, Step, refusal, retried, unreachable, watched
 
-MAX_LIST_BYTES = 16 * 1024**2
-ON = ("1", "true", "yes", "on")
-LOCAL = ("localhost", "127.0.0.1", "::1")
 MODELSCOPE = "https://www.modelscope.cn"
+HF_MIRROR = "https://hf-mirror.com"
+HUGGING_FACE = "https://huggingface.co"
+CONNECT_TIMEOUT = 10.0  # seconds
+LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True, slots=True)
-class Hub:
-    """A server with repositories.
+class Remote:
+    """A file on a server.
 
     Attributes:
-        endpoint: Its address, without a slash at the end.
-        is_modelscope: Whether it speaks ModelScope's language instead of Hugging Face's.
-        token: Sent to it, and to no other host.
+        url: Its address.
+        size: Bytes.
+        sha256: In hexadecimal digits, "" where nobody said.
+        token: For the host of `url` alone.
     """
 
-    endpoint: str
-    is_modelscope: bool = False
+    url: str
+    size: int
+    sha256: str = ""
     token: str = field(default="", repr=False)
 
-    def url(self, repo: str, path: str) -> str:
-        """The address of a file."""
-        models, revision = ("models/", "master") if self.is_modelscope else ("", "main")
-        return f"{self.endpoint}/{models}{repo}/resolve/{revision}/{urllib.parse.quote(path)}"
 
-    def list_url(self, repo: str) -> str:
-        """The address of the list of all files."""
-        if self.is_modelscope:
-            query = "repo/files?Revision=master&Recursive=true"
-            return f"{self.endpoint}/api/v1/models/{repo}/{query}"
-        return f"{self.endpoint}/api/models/{repo}/tree/main?recursive=true"
-
-
-def choose_hub(mirror: str, environment: Mapping[str, str]) -> Hub:
-    """The hub behind a mirror's name.
-
-    Args:
-        mirror: One of `MIRRORS`.
-        environment: HF_ENDPOINT replaces huggingface.co; HF_TOKEN goes to that endpoint alone;
-            HF_HUB_OFFLINE forbids all of it.
+def endpoint_of(mirror: str) -> str:
+    """The address of a mirror; HF_ENDPOINT replaces huggingface.co.
 
     Raises:
         ValueError: No such mirror, or HF_ENDPOINT is no address.
         DownloadError: HF_HUB_OFFLINE is set.
     """
-    if environment.get("HF_HUB_OFFLINE", "").lower() in ON:
+    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
         raise DownloadError("HF_HUB_OFFLINE is set: nothing is fetched. Files that are there work")
-    if mirror == "modelscope":
-        return Hub(MODELSCOPE, is_modelscope=True)
-    if mirror == "hf-mirror":
-        return Hub("https://hf-mirror.com")
-    if mirror != "huggingface":
+    if mirror not in MIRRORS:
         raise ValueError(f'there is no mirror "{mirror}"; there are: {", ".join(MIRRORS)}')
-    endpoint = environment.get("HF_ENDPOINT", "").rstrip("/") or "https://huggingface.co"
-    parts = urllib.parse.urlsplit(endpoint)
+    if mirror != "huggingface":
+        return MODELSCOPE if mirror == "modelscope" else HF_MIRROR
+    endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or HUGGING_FACE
+    parts = urlsplit(endpoint)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"HF_ENDPOINT is {endpoint!r}, expected an address like https://HOST")
-    safe = parts.scheme == "https" or parts.hostname in LOCAL
-    return Hub(endpoint, token=environment.get("HF_TOKEN", "").strip() if safe else "")
+    return endpoint
 
 
-def list_files(
-    hub: Hub, repo: str, *, report: Report = ignore, patience: Patience | None = None
-) -> dict[str, Remote]:
-    """All files of a repository by path, with size and, where the hub knows it, SHA-256.
+def list_files(mirror: str, repo: str, report: Report, retry: Retry) -> dict[str, Remote]:
+    """All files of a repository by path.
 
     Raises:
+        ValueError: No such mirror, or HF_ENDPOINT is no address.
         DownloadError: The repository cannot be listed.
     """
-    url, patience = hub.list_url(repo), patience or Patience()
-    raw = persist(lambda: _read_all(hub, url, patience), patience, report=report)
-    try:
-        content = json.loads(raw.decode("utf-8"))
-        entries = content["Data"]["Files"] if hub.is_modelscope else content
-        found = dict(filter(None, (_entry(hub, repo, entry) for entry in entries)))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DownloadError(
-            f"{url} is no list of files ({type(error).__name__}): a page of a proxy or a login may "
-            "have been sent instead"
-        ) from error
-    if not found:
+    endpoint = endpoint_of(mirror)
+    url, reader = f"{endpoint}/{repo}", _modelscope if mirror == "modelscope" else _hugging_face
+
+    def attempt() -> dict[str, Remote]:
+        step = Step(f"listing {repo}")
+        found = watched(
+            lambda: _translated(reader(endpoint, repo), url),
+            retry.timeout,
+            lambda: report(step),
+            url,
+        )
+        # A name with a drive or a backslash could lead out of the folder on Windows.
+        return {path: remote for path, remote in found if not set(path) & set("\\:")}
+
+    files = retried(attempt, retry, report)
+    if not files:
         raise DownloadError(f"{url} lists no files: the repository is empty, or asks for a token")
-    return found
+    return files
 
 
-def _read_all(hub: Hub, url: str, patience: Patience) -> bytes:
-    raw = b""
-    with closing(open_url(url, patience.timeout, token=hub.token)) as answer:
-        while chunk := read_some(answer, CHUNK_BYTES, url):
-            raw += chunk
-            if len(raw) > MAX_LIST_BYTES:
-                raise DownloadError(f"{url} is longer than any list of files")
-    return raw
+def _translated(entries: Iterator[tuple[str, Remote]], url: str) -> Iterator[tuple[str, Remote]]:
+    """The same entries; failures of either hub's client in our words."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        yield from entries
+    except HfHubHTTPError as error:
+        answer = error.response
+        if answer is None:
+            raise unreachable(error, url) from error
+        raise refusal(answer.status_code, url, answer.headers.get("Retry-After")) from error
+    except DownloadError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DownloadError(
+            f"{url} gives no list of files ({type(error).__name__}): a page of a proxy or a login "
+            "may have been sent instead"
+        ) from error
+    except Exception as error:  # requests' before the library's 1.0, then httpx's
+        raise unreachable(error, url) from error
 
 
-def _entry(hub: Hub, repo: str, entry: Mapping[str, Any]) -> tuple[str, Remote] | None:
-    """Path and file of one entry of a list; None for a folder."""
-    if hub.is_modelscope:
-        path, size, sha256 = entry["Path"], entry["Size"], entry.get("Sha256") or ""
-        is_file = entry["Type"] != "tree"
-    else:
-        large = entry.get("lfs") or {}
-        path, sha256 = entry["path"], large.get("oid", "")
-        size = large.get("size", entry.get("size", 0))
-        is_file = entry["type"] == "file"
-    if not is_file:
-        return None
-    parts = path.split("/")
-    if set(parts) & {"", ".", ".."} or "\\" in path or ":" in path:
-        raise ValueError("a path leads out of the repository")
-    if type(size) is not int or size < 0 or not re.fullmatch(r"([0-9a-f]{64})?", sha256):
-        raise ValueError("a size or a hash is none")
-    return path, Remote(hub.url(repo, path), size, sha256, hub.token)
+def _hugging_face(endpoint: str, repo: str) -> Iterator[tuple[str, Remote]]:
+    from huggingface_hub import HfApi, get_token, hf_hub_url
+    from huggingface_hub.hf_api import RepoFile
+
+    parts = urlsplit(endpoint)
+    safe = parts.scheme == "https" or parts.hostname in LOCAL
+    # A mirror is somebody else's machine: no token for it.
+    token = (get_token() if safe and endpoint != HF_MIRROR else None) or ""
+    for entry in HfApi(endpoint, token=token or False).list_repo_tree(repo, recursive=True):
+        if isinstance(entry, RepoFile):
+            size, sha256 = (entry.lfs.size, entry.lfs.sha256) if entry.lfs else (entry.size, "")
+            url = hf_hub_url(repo, entry.path, endpoint=endpoint)
+            yield entry.path, Remote(url, size, sha256, token)
+
+
+def _modelscope(endpoint: str, repo: str) -> Iterator[tuple[str, Remote]]:
+    import requests
+
+    url = f"{endpoint}/api/v1/models/{repo}/repo/files"
+    answer = requests.get(url, {"Revision": "master", "Recursive": "true"}, timeout=CONNECT_TIMEOUT)
+    if answer.status_code != 200:
+        raise refusal(answer.status_code, url, answer.headers.get("Retry-After"))
+    for entry in answer.json()["Data"]["Files"]:
+        if entry["Type"] != "tree":
+            address = f"{endpoint}/models/{repo}/resolve/master/{quote(entry['Path'])}"
+            yield entry["Path"], Remote(address, int(entry["Size"]), entry.get("Sha256") or "")

@@ -48,7 +48,7 @@ def _named(names: Sequence[str], roots: Iterable[Path]) -> Path | None:
     return None
 
 
-def why_useless(path: Path) -> str | None:
+def defect_of(path: Path) -> str | None:
     """What is saved under a file's name instead of it, or that it is cut short, or None."""
     try:
         for file in model_files(path):
@@ -67,22 +67,19 @@ def missing(
 
 
 def offer(items: Iterable[ModelFile], places: Places) -> str:
-    """What files cost and whose licence they have, before anything is fetched."""
-    lines = []
-    for item in items:
-        if item.registration:
-            lines.append(explain(item, places))
-            continue
-        lines.append(
-            f"{item.name}: about {in_words(item.size)} into {target_of(item, places)}. "
-            f"Licence: {item.licence}, see {item.page}"
-        )
-    return "\n".join(lines)
+    """What files cost and whose license they have, before anything is fetched."""
+    return "\n".join(
+        f"{item.name}: {explain(item, places)}"
+        if item.registration
+        else f"{item.name}: about {in_words(item.size)} into {target_of(item, places)}. "
+        f"License: {item.license}, see {item.page}"
+        for item in items
+    )
 
 
 def explain(item: ModelFile, places: Places) -> str:
     """What to do for a file that needs a registration."""
     return (
-        f"{item.name}: cannot be fetched for you: {item.registration}; put it into "
-        f"{target_of(item, places).parent}. About {in_words(item.size)}. Licence: {item.licence}"
+        f"cannot be fetched for you: {item.registration}; put it into "
+        f"{target_of(item, places).parent}. About {in_words(item.size)}. License: {item.license}"
     )

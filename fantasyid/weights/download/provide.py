@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .content import why_wrong
-from .fetch import Remote, check_space, fetch, free_bytes
-from .files import HubFile, ModelFile, in_words
-from .hubs import choose_hub, list_files
-from .part import Part
-from .present import Places, explain, find, target_of, why_useless
-from .transport import DownloadError, Patience, Report, ignore
+from .validate import validate_content
+from .fetch import check_space, fetch, part_of, size_of
+from .files import ModelFile, in_words
+from .hubs import Remote, endpoint_of, list_files
+from .present import Places, defect_of, explain, find, target_of
+from .retry import DownloadError, Report, Retry
 
 TRANSFORMER_FOLDERS = ("transformer_ema", "transformer")  # the first wins, as in the loader
 
@@ -34,117 +32,96 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """How files are fetched.
+class Downloader:
+    """Fetches from one mirror; the environment tells endpoint, token and proxies.
 
     Attributes:
         mirror: One of `files.MIRRORS`.
-        environment: HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE are read from it.
         report: Called often; an exception that it raises stops everything, which can be resumed.
-        patience: Timeouts and retries.
-        free: Free bytes in a folder.
+        retry: Timeouts and attempts.
     """
 
     mirror: str = "huggingface"
-    environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
-    report: Report = ignore
-    patience: Patience = field(default_factory=Patience)
-    free: Callable[[Path], int] = free_bytes
+    report: Report = lambda _: None
+    retry: Retry = field(default_factory=Retry)
 
+    def provide(
+        self, items: Iterable[ModelFile], places: Places, *, substitutes: bool = False
+    ) -> list[Outcome]:
+        """Fetch what is missing; a failure with one file does not stop the others.
 
-def provide(
-    items: Iterable[ModelFile], places: Places, way: Way, *, substitutes: bool = False
-) -> list[Outcome]:
-    """Fetch what is missing; a failure with one file does not stop the others.
+        Files that are there are never touched. The licenses are the caller's to show and ask for.
 
-    Files that are there are never touched. The licences are the caller's to show and to ask for.
+        Args:
+            items: What is wanted.
+            places: Where it is looked for, and where it goes.
+            substitutes: Whether a file that does the same work will do.
+        """
+        lists: dict[str, dict[str, Remote]] = {}
+        outcomes = []
+        for item in items:
+            there = find(item, places, substitutes=substitutes)
+            try:
+                if there is not None:
+                    ok, text = defect_of(there) is None, f"there, {there}"
+                    if not ok:
+                        text = f"{defect_of(there)}. It was not touched: delete it and run again"
+                elif item.registration:
+                    ok, text = False, explain(item, places)
+                else:
+                    ok, text = True, self._fetch(item, places, lists)
+            except (OSError, ValueError) as error:
+                ok, text = False, str(error)
+            outcomes.append(Outcome(item.name, ok, f"{item.name}: {text}"))
+        return outcomes
 
-    Args:
-        items: What is wanted.
-        places: Where it is looked for, and where it goes.
-        way: How to fetch.
-        substitutes: Whether a file that does the same work will do.
-    """
-    lists: dict[str, dict[str, Remote]] = {}
-    outcomes = []
-    for item in items:
-        there = find(item, places, substitutes=substitutes)
-        try:
-            if there is not None:
-                outcomes.append(_there(item, there))
-            elif item.registration:
-                outcomes.append(Outcome(item.name, False, explain(item, places)))
-            else:
-                outcomes.append(_fetch(item, places, way, lists))
-        except (OSError, ValueError) as error:
-            outcomes.append(Outcome(item.name, False, f"{item.name}: {error}"))
-    return outcomes
-
-
-def _there(item: ModelFile, path: Path) -> Outcome:
-    problem = why_useless(path)
-    if problem is None:
-        return Outcome(item.name, True, f"{item.name}: there, {path}")
-    return Outcome(
-        item.name, False, f"{item.name}: {problem}. It was not touched: delete it and run again"
-    )
-
-
-def _fetch(
-    item: ModelFile, places: Places, way: Way, lists: dict[str, dict[str, Remote]]
-) -> Outcome:
-    target = target_of(item, places)
-    remotes = _remotes(item, target, way, lists)
-    new = {path: remote for path, remote in remotes.items() if not path.exists()}
-    sizes = [(remote.size or 0) - Part(path).length() for path, remote in new.items()]
-    check_space(target, sum(sizes), way.free)
-    for path, remote in new.items():
-        fetch(
-            remote,
-            path,
-            why_wrong=lambda part: why_wrong(part, item.kind),
-            report=way.report,
-            patience=way.patience,
-            free=way.free,
-        )
-    if find(item, places) is None:
-        raise DownloadError(
-            f"{target} is still not complete: files that were there do not belong to this model; "
-            "move them away and run again"
-        )
-    hashed = sum(bool(remote.sha256) for remote in new.values())
-    checked = f"SHA-256 of {hashed} of {len(new)} files checked, size and format of all"
-    size = in_words(sum(remote.size or 0 for remote in new.values()))
-    return Outcome(item.name, True, f"{item.name}: {size} fetched into {target} ({checked})")
-
-
-def _remotes(
-    item: ModelFile, target: Path, way: Way, lists: dict[str, dict[str, Remote]]
-) -> dict[Path, Remote]:
-    """Final paths to what belongs there.
-
-    Raises:
-        DownloadError: The mirror has it not.
-    """
-    hub = choose_hub(way.mirror, way.environment)
-    if item.link is not None:
-        return {target: Remote(item.link.url, item.link.size, item.link.sha256)}
-    source = item.modelscope if hub.is_modelscope else item.huggingface
-    if source is None:
-        raise DownloadError(f"it is not on {way.mirror} under a known name: choose another mirror")
-    if source.repo not in lists:
-        lists[source.repo] = list_files(hub, source.repo, report=way.report, patience=way.patience)
-    return _pick(source, target, lists[source.repo])
-
-
-def _pick(source: HubFile, target: Path, listed: Mapping[str, Remote]) -> dict[Path, Remote]:
-    if source.path:
-        if source.path not in listed:
+    def _fetch(self, item: ModelFile, places: Places, lists: dict[str, dict[str, Remote]]) -> str:
+        target = target_of(item, places)
+        remotes = self._remotes(item, target, lists)
+        new = {path: remote for path, remote in remotes.items() if not path.exists()}
+        check_space(target, sum(r.size - size_of(part_of(p, r.sha256)) for p, r in new.items()))
+        for path, remote in new.items():
+            fetch(remote, path, lambda p: validate_content(p, item.kind), self.report, self.retry)
+        if find(item, places) is None:
             raise DownloadError(
-                f"{source.repo} has no {source.path} any more: it was moved or renamed; fetch it "
-                "with a browser"
+                f"{target} is still not complete: files that were there do not belong to this "
+                "model; move them away and run again"
             )
-        return {target: listed[source.path]}
+        hashed = sum(bool(remote.sha256) for remote in new.values())
+        checked = f"SHA-256 of {hashed} of {len(new)} files checked, size and format of all"
+        size = in_words(sum(remote.size for remote in new.values()))
+        return f"{size} fetched into {target} ({checked})"
+
+    def _remotes(
+        self, item: ModelFile, target: Path, lists: dict[str, dict[str, Remote]]
+    ) -> dict[Path, Remote]:
+        """Final paths to what belongs there.
+
+        Raises:
+            DownloadError: The mirror has it not.
+        """
+        endpoint_of(self.mirror)  # HF_HUB_OFFLINE counts for every address
+        if item.url:
+            return {target: Remote(item.url, item.size, item.sha256)}
+        source = item.modelscope if self.mirror == "modelscope" else item.huggingface
+        if not source:
+            raise DownloadError(
+                f"it is not on {self.mirror} under a known name: choose another mirror"
+            )
+        owner, name, *path = source.split("/")
+        repo = f"{owner}/{name}"
+        if repo not in lists:
+            lists[repo] = list_files(self.mirror, repo, self.report, self.retry)
+        return _pick(repo, "/".join(path), target, lists[repo])
+
+
+def _pick(repo: str, path: str, target: Path, listed: Mapping[str, Remote]) -> dict[Path, Remote]:
+    if path:
+        if path not in listed:
+            raise DownloadError(
+                f"{repo} has no {path} any more: it was moved or renamed; fetch it with a browser"
+            )
+        return {target: listed[path]}
     for folder in TRANSFORMER_FOLDERS:
         inside = [p for p in listed if p.rpartition("/")[0] == folder]
         weights = next(
@@ -154,7 +131,7 @@ def _pick(source: HubFile, target: Path, listed: Mapping[str, Remote]) -> dict[P
             # Tables first: an index names the shards that are still missing.
             return {target / p: listed[p] for p in [*_ending(inside, ".json"), *weights]}
     raise DownloadError(
-        f"{source.repo} has no folder transformer with weights: fetch the model with a browser"
+        f"{repo} has no folder transformer with weights: fetch the model with a browser"
     )
 
 

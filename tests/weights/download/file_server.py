@@ -18,10 +18,9 @@ SETTINGS = ("HF_ENDPOINT", "HF_TOKEN", "HF_HUB_OFFLINE", "http_proxy", "https_pr
 
 @dataclass
 class Served:
-    """A file on the server: its bytes, and the name of that version."""
+    """A file on the server."""
 
     content: bytes
-    etag: str = '"one"'
 
 
 @dataclass
@@ -49,7 +48,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def served(self) -> Served | None:
         # A proxy is asked for whole addresses.
-        return self.server.files.get(re.sub(r"^http://[^/]+", "", self.path))
+        path = re.sub(r"^http://[^/]+", "", self.path).partition("?")[0]
+        return self.server.files.get(path)
 
     def head(self, status: int, headers: dict[str, str]) -> None:
         self.send_response(status)
@@ -104,9 +104,7 @@ def good(
     send: int | None = None,
     stall: bool = False,
     ranges: bool = True,
-    if_range: bool = True,
     length: int | None = None,
-    etag: str | None = None,
     shift: int = 0,
     more: dict[str, str] | None = None,
 ) -> Reply:
@@ -116,9 +114,7 @@ def good(
         send: Bytes after which the connection ends.
         stall: Whether it stays open then, silent.
         ranges: Whether ranges are understood.
-        if_range: Whether If-Range is understood.
         length: A Content-Length that is not the true one.
-        etag: The version that this answer names instead of the file's.
         shift: Bytes by which a range begins too early.
         more: Further headers.
     """
@@ -128,17 +124,14 @@ def good(
         if served is None:
             handler.head(404, {"Content-Length": "0"})
             return
-        version = served.etag if etag is None else etag
         asked = re.fullmatch(r"bytes=(\d+)-", handler.headers.get("Range", ""))
-        same = not if_range or handler.headers.get("If-Range", version) == version
-        start = int(asked[1]) if asked and ranges and same else 0
+        start = int(asked[1]) if asked and ranges else 0
         if start and start >= len(served.content):
             handler.head(416, {"Content-Range": f"bytes */{len(served.content)}"})
             return
         start = max(0, start - shift)
         body = served.content[start:]
         headers = {"Content-Length": str(len(body) if length is None else length)}
-        headers |= {"ETag": version} if version else {}
         if start:
             end = len(served.content) - 1
             headers["Content-Range"] = f"bytes {start}-{end}/{len(served.content)}"
@@ -164,23 +157,26 @@ def redirect(location: str, code: int = 302) -> Reply:
 
 
 def publish(web: FileServer, repo: str, contents: Mapping[str, bytes]) -> None:
-    """Serve a repository as Hugging Face does: the list of its files, and the files."""
-    entries = [
-        {
-            "type": "file",
-            "path": path,
-            "size": len(content),
-            "lfs": {"oid": hashlib.sha256(content).hexdigest(), "size": len(content)},
-        }
-        for path, content in contents.items()
-    ]
-    for entry in entries:
-        if entry["path"].endswith(".json"):  # small files are not in LFS and have no such hash
-            del entry["lfs"]
-    listing = f"/api/models/{repo}/tree/main?recursive=true"
-    web.files[listing] = Served(json.dumps(entries).encode())
+    """Serve a repository as Hugging Face and as ModelScope do: the list, and the files."""
+    hub, modelscope = [], []
     for path, content in contents.items():
+        size, sha256 = len(content), hashlib.sha256(content).hexdigest()
+        entry = {"type": "file", "path": path, "size": size, "oid": "0" * 40}
+        if not path.endswith(".json"):  # small files are not in LFS and have no such hash
+            entry["lfs"] = {"oid": sha256, "size": size, "pointerSize": 100}
+        hub.append(entry)
+        modelscope.append({"Type": "blob", "Path": path, "Size": size, "Sha256": sha256})
         web.files[f"/{repo}/resolve/main/{path}"] = Served(content)
+        web.files[f"/models/{repo}/resolve/master/{path}"] = Served(content)
+    hub.append({"type": "directory", "path": "vae", "oid": "0" * 40, "size": 0})
+    modelscope.append({"Type": "tree", "Path": "vae", "Size": 0})
+    serve_lists(web, repo, hub, {"Data": {"Files": modelscope}})
+
+
+def serve_lists(web: FileServer, repo: str, hub: object, modelscope: object) -> None:
+    """Serve what the two hubs say that a repository holds."""
+    web.files[f"/api/models/{repo}/tree/main"] = Served(json.dumps(hub).encode())
+    web.files[f"/api/v1/models/{repo}/repo/files"] = Served(json.dumps(modelscope).encode())
 
 
 @pytest.fixture(scope="session")

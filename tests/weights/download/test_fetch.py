@@ -5,20 +5,33 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import re
+import shutil
+import threading
+import time
+from collections import namedtuple
 from pathlib import Path
 
+import filelock
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from weights.download.file_server import FileServer, Served, good, status
+from weights.download.file_server import FileServer, Served, good, redirect, status
 
-from fantasyid.weights.download.fetch import SPARE_BYTES, Remote, fetch
-from fantasyid.weights.download.part import Note, Part, alone
-from fantasyid.weights.download.transport import DownloadError, Patience, Step
+from fantasyid.weights.download import fetch as module
+from fantasyid.weights.download.fetch import SPARE_BYTES, part_of
+from fantasyid.weights.download.hubs import Remote
+from fantasyid.weights.download.retry import DownloadError, Retry, Step
 
 CONTENT = random.Random(0).randbytes(300_000)
 HASH = hashlib.sha256(CONTENT).hexdigest()
-QUICK = Patience(timeout=0.3, attempts=3, backoff=0.0)
+PART = f"weights.pt.{HASH[:12]}.part"
+QUICK = Retry(timeout=0.4, attempts=3, backoff=0.0)
+
+
+@pytest.fixture(autouse=True)
+def small_pieces(monkeypatch):
+    monkeypatch.setattr(module, "PIECE_BYTES", 1000)
 
 
 @pytest.fixture
@@ -32,22 +45,23 @@ def remote(web) -> Remote:
     return Remote(f"{web.url}/w", len(CONTENT), HASH)
 
 
+def fetch(remote, target, validate=lambda _: None, report=lambda _: None, retry=QUICK) -> bool:
+    return module.fetch(remote, target, validate, report, retry)
+
+
 def left(target: Path) -> list[str]:
     """Names beside the target."""
     return sorted(path.name for path in target.parent.iterdir() if path != target)
 
 
-def begin(target: Path, remote: Remote, content: bytes, etag: str = '"one"') -> Part:
+def begin(target: Path, content: bytes, sha256: str = HASH) -> None:
     """What an earlier run has left."""
     target.parent.mkdir()
-    part = Part(target)
-    part.begin(Note(remote.url, etag, remote.sha256))
-    part.path.write_bytes(content)
-    return part
+    part_of(target, sha256).write_bytes(content)
 
 
 def test_a_file_arrives_whole_and_leaves_nothing_else(web, remote, target):
-    assert fetch(remote, target, patience=QUICK)
+    assert fetch(remote, target)
     assert target.read_bytes() == CONTENT
     assert left(target) == []
     assert web.ranges() == [None]
@@ -59,118 +73,87 @@ def test_a_file_that_is_there_is_never_touched(web, remote, target):
     target.parent.mkdir()
     target.write_bytes(b"mine")
     before = target.stat()
-    assert not fetch(remote, target, patience=QUICK)
+    assert not fetch(remote, target)
     assert (target.stat().st_mtime_ns, target.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
     assert web.asked == []
 
 
 def test_a_file_that_appears_meanwhile_wins(remote, target):
-    def meanwhile(_: Path) -> None:
-        target.write_bytes(b"mine")
-
-    assert not fetch(remote, target, why_wrong=meanwhile, patience=QUICK)
+    assert not fetch(remote, target, validate=lambda _: target.write_bytes(b"mine"))
     assert target.read_bytes() == b"mine"
     assert left(target) == []
 
 
-@pytest.mark.parametrize("broken", [good(send=1000), good(send=1000, stall=True)])
-def test_what_stalls_or_breaks_off_is_gone_on_with(web, remote, target, broken):
-    web.script = [broken]
-    assert fetch(remote, target, patience=QUICK)
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (good(send=1000), "bytes=1000-"),
+        (good(send=1000, stall=True), "bytes=1000-"),
+        (status(429, Retry_After="0"), None),
+        (status(500), None),
+        (status(503), None),
+        (lambda handler: handler.wfile.write(b"\0\1garbage\r\n\r\n"), None),
+        (lambda handler: handler.server.over.wait(1), None),
+    ],
+    ids=["cut", "stalled", "429", "500", "503", "garbage", "silent"],
+)
+def test_what_may_pass_is_tried_again(web, remote, target, first, second):
+    web.script = [first]
+    assert fetch(remote, target)
     assert target.read_bytes() == CONTENT
-    assert web.ranges() == [None, "bytes=1000-"]
-    assert web.asked[1].headers["If-Range"] == '"one"'
+    assert web.ranges() == [None, second]
 
 
-def test_a_server_without_ranges_starts_over(web, remote, target):
-    web.script = [good(send=1000), good(ranges=False)]
-    assert fetch(remote, target, patience=QUICK)
-    assert target.read_bytes() == CONTENT
-
-
-@pytest.mark.parametrize("if_range", [True, False], ids=["If-Range", "ETag alone"])
-def test_a_file_that_changes_midway_is_fetched_anew(web, remote, target, if_range):
-    new = CONTENT[::-1]
-    remote = Remote(remote.url)  # nobody knows the hash: only the ETag tells
-    web.script = [good(send=1000), good(if_range=if_range)]
-
-    def change(step: Step) -> None:
-        if step.done == 1000:
-            web.files["/w"] = Served(new, '"two"')
-
-    assert fetch(remote, target, report=change, patience=QUICK)
-    assert target.read_bytes() == new
-
-
-def test_without_hash_and_version_nothing_is_kept(web, target):
-    web.files["/w"] = Served(CONTENT, "")
-    web.script = [good(send=1000)]
-    assert fetch(Remote(f"{web.url}/w"), target, patience=QUICK)
-    assert web.ranges() == [None, None]
+@pytest.mark.parametrize(
+    "second", [good(ranges=False), good(shift=10), status(416)], ids=["no", "other", "none"]
+)
+def test_a_server_that_gives_another_range_starts_over(web, remote, target, second):
+    web.script = [good(send=1000), second]
+    assert fetch(remote, target)
     assert target.read_bytes() == CONTENT
 
 
-def test_a_weak_version_is_not_relied_on(web, target):
-    web.files["/w"] = Served(CONTENT, 'W/"one"')
-    web.script = [good(send=1000)]
-    assert fetch(Remote(f"{web.url}/w"), target, patience=QUICK)
-    assert web.ranges() == [None, None]
+def test_bytes_that_drip_do_not_keep_it_forever(web, remote, target):
+    def drip(handler) -> None:
+        handler.head(200, {"Content-Length": str(len(CONTENT))})
+        while not handler.server.over.wait(0.05):
+            handler.wfile.write(b"x")
+
+    web.script = [drip] * 3
+    with pytest.raises(DownloadError, match=r"or too slowly; gave up after 3"):
+        fetch(remote, target)
 
 
-def test_the_same_hash_lets_another_mirror_go_on(web, remote, target):
-    begin(target, Remote("http://elsewhere/w", sha256=HASH), CONTENT[:7000], '"other"')
-    assert fetch(remote, target, patience=QUICK)
+@pytest.mark.usefixtures("remote")
+def test_another_mirror_goes_on_with_the_same_hash(web, target):
+    begin(target, CONTENT[:7000])
+    web.files["/other"] = Served(CONTENT)
+    assert fetch(Remote(f"{web.url}/other", len(CONTENT), HASH), target)
     assert web.ranges() == ["bytes=7000-"]
-    assert web.asked[0].headers["If-Range"] is None
     assert target.read_bytes() == CONTENT
 
 
-def test_bytes_of_another_file_are_not_gone_on_with(web, remote, target):
-    begin(target, Remote(remote.url, sha256="0" * 64), CONTENT[:7000])
-    assert fetch(remote, target, patience=QUICK)
-    assert web.ranges() == [None]
-
-
-def test_a_finished_part_needs_no_network(web, remote, target):
-    begin(target, remote, CONTENT)
-    assert fetch(remote, target, patience=QUICK)
-    assert web.asked == []
+@pytest.mark.parametrize(
+    ("content", "sha256", "ranges"),
+    [
+        (CONTENT[:7000], "0" * 64, [None]),
+        (CONTENT, HASH, []),
+        (CONTENT + b"more", HASH, [None]),
+        (b"x" * 7000, HASH, ["bytes=7000-", None]),
+    ],
+    ids=["another file", "finished", "too long", "damaged"],
+)
+def test_what_an_earlier_run_left(web, remote, target, content, sha256, ranges):
+    begin(target, content, sha256)
+    assert fetch(remote, target)
+    assert web.ranges() == ranges
     assert target.read_bytes() == CONTENT
 
 
-def test_a_finished_part_of_unknown_size_is_believed_on_416(web, remote, target):
-    remote = Remote(remote.url)
-    begin(target, remote, CONTENT)
-    assert fetch(remote, target, patience=QUICK)
-    assert web.ranges() == [f"bytes={len(CONTENT)}-"]
-    assert target.read_bytes() == CONTENT
-
-
-def test_a_part_longer_than_the_file_is_started_over(remote, target):
-    remote = Remote(remote.url)
-    begin(target, remote, CONTENT + b"more")
-    assert fetch(remote, target, patience=QUICK)
-    assert target.read_bytes() == CONTENT
-
-
-def test_a_part_longer_than_the_list_says_is_not_gone_on_with(web, remote, target):
-    begin(target, remote, CONTENT + b"more")
-    assert fetch(remote, target, patience=QUICK)
-    assert web.ranges() == [None]
-
-
-def test_another_range_than_the_one_asked_for_is_not_taken(web, remote, target):
-    remote = Remote(remote.url)
-    web.script = [good(send=1000), good(shift=10)]
-    assert fetch(remote, target, patience=QUICK)
-    assert web.ranges() == [None, "bytes=1000-", None]
-    assert target.read_bytes() == CONTENT
-
-
-def test_damaged_bytes_of_an_earlier_run_get_one_more_go(web, remote, target):
-    begin(target, remote, b"x" * 7000)
-    assert fetch(remote, target, patience=QUICK)
-    assert web.ranges() == ["bytes=7000-", None]
+def test_without_a_hash_nothing_is_kept(web, remote, target):
+    web.script = [good(send=1000)]
+    assert fetch(Remote(remote.url, remote.size), target)
+    assert web.ranges() == [None, None]
     assert target.read_bytes() == CONTENT
 
 
@@ -178,7 +161,7 @@ def test_wrong_bytes_are_deleted_and_both_hashes_said(web, remote, target):
     wrong = bytes(len(CONTENT))
     web.files["/w"] = Served(wrong)
     with pytest.raises(DownloadError, match="has wrong bytes, which were deleted") as caught:
-        fetch(remote, target, patience=QUICK)
+        fetch(remote, target)
     assert HASH in str(caught.value)
     assert hashlib.sha256(wrong).hexdigest() in str(caught.value)
     assert left(target) == []
@@ -187,8 +170,11 @@ def test_wrong_bytes_are_deleted_and_both_hashes_said(web, remote, target):
 
 
 def test_content_of_the_wrong_kind_is_deleted(remote, target):
+    def refuse(_: Path) -> None:
+        raise ValueError("it is a page")
+
     with pytest.raises(DownloadError, match=r"not what it should be.*a page"):
-        fetch(remote, target, why_wrong=lambda _: "a page", patience=QUICK)
+        fetch(remote, target, validate=refuse)
     assert left(target) == []
     assert not target.exists()
 
@@ -197,40 +183,65 @@ def test_content_of_the_wrong_kind_is_deleted(remote, target):
 def test_a_size_that_is_not_the_expected_one_is_refused(web, remote, target, length):
     web.script = [good(length=length)]
     with pytest.raises(DownloadError, match=f"has {length} bytes on the server, expected 300000"):
-        fetch(remote, target, patience=QUICK)
+        fetch(remote, target)
 
 
-def test_compressed_bytes_are_refused(web, remote, target):
-    web.script = [good(more={"Content-Encoding": "gzip"})]
-    with pytest.raises(DownloadError, match="encoded as gzip"):
-        fetch(remote, target, patience=QUICK)
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (401, "HF_TOKEN"),
+        (403, "accept the license"),
+        (404, "moved or renamed"),
+        (410, "is not there"),
+        (418, "answers 418"),
+    ],
+)
+def test_final_refusals_are_sentences_and_asked_once(web, remote, target, code, words):
+    web.script = [status(code)]
+    with pytest.raises(DownloadError, match=words):
+        fetch(remote, target)
+    assert len(web.asked) == 1
 
 
-def test_busy_servers_are_asked_again(web, remote, target):
-    web.script = [status(429, Retry_After="0"), status(500), status(503)]
-    assert fetch(remote, target, patience=Patience(attempts=4, backoff=0.0))
-    assert len(web.asked) == 4
+def test_nobody_waits_for_an_hour(web, remote, target):
+    web.script = [status(503, Retry_After="3600")]
+    with pytest.raises(DownloadError, match="answers 503 and asks to wait 3600 seconds"):
+        fetch(remote, target)
 
 
 def test_attempts_without_a_byte_gained_are_counted(web, remote, target):
     web.script = [good(send=1000), *[good(send=0)] * 9]
-    with pytest.raises(DownloadError, match=r"broke off after 1000 of 300000.*gave up after 3"):
-        fetch(remote, target, patience=QUICK)
+    with pytest.raises(DownloadError, match=r"broke.*gave up after 3"):
+        fetch(remote, target)
     assert web.ranges() == [None, "bytes=1000-", "bytes=1000-"]
-    assert left(target) == ["weights.pt.part", "weights.pt.part.json"]
+    assert left(target) == [PART]
 
 
 def test_as_long_as_bytes_come_it_goes_on(web, remote, target):
     web.script = [good(send=1000)] * 8
-    assert fetch(remote, target, patience=QUICK)
+    assert fetch(remote, target)
     assert len(web.asked) == 9
 
 
-def test_a_file_that_changes_every_time_ends(web, remote, target):
-    # It never has more bytes than ever before, so this is no progress.
-    web.script = [good(send=1000 - 500 * (n % 2), etag=f'"{n}"', ranges=False) for n in range(20)]
-    with pytest.raises(DownloadError, match="gave up"):
-        fetch(remote, target, patience=QUICK)
+def test_without_network_there_is_a_sentence(target):
+    with pytest.raises(DownloadError, match=r"offline, or needs a proxy .* work without network"):
+        fetch(Remote("http://127.0.0.1:1/file", 7), target)
+
+
+def test_the_token_goes_to_its_host_alone(web, remote, target):
+    elsewhere = remote.url.replace("127.0.0.1", "localhost")
+    web.script = [redirect("/renamed"), redirect(elsewhere)]
+    assert fetch(Remote(remote.url, remote.size, HASH, "secret"), target)
+    seen = [asked.headers["Authorization"] for asked in web.asked]
+    assert seen == ["Bearer secret", "Bearer secret", None]
+    assert "secret" not in repr(Remote(remote.url, 1, "", "secret"))
+
+
+@pytest.mark.usefixtures("remote")
+def test_the_proxy_of_the_environment_is_used(web, target, monkeypatch):
+    monkeypatch.setenv("http_proxy", web.url)
+    assert fetch(Remote("http://models.invalid/w", len(CONTENT), HASH), target)
+    assert web.asked[0].path == "http://models.invalid/w"
 
 
 def test_stopped_it_goes_on_where_it_was(web, remote, target):
@@ -241,66 +252,77 @@ def test_stopped_it_goes_on_where_it_was(web, remote, target):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fetch(remote, target, report=stop, patience=QUICK)
-    assert left(target) == ["weights.pt.part", "weights.pt.part.json"]
-    assert fetch(remote, target, patience=QUICK)
+        fetch(remote, target, report=stop)
+    assert left(target) == [PART]
+    assert fetch(remote, target)
     assert web.ranges() == [None, "bytes=5000-"]
     assert target.read_bytes() == CONTENT
 
 
-def test_too_little_space_is_said_before_anything_comes(remote, target):
-    with pytest.raises(DownloadError, match=r"not enough space on the disk /.*67\.\d MB.*1 kB are"):
-        fetch(remote, target, patience=QUICK, free=lambda _: 1000)
-    assert Part(target).length() == 0
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda handler: handler.server.over.wait(20),
+        good(send=3000, stall=True),
+        status(503, Retry_After="60"),
+    ],
+    ids=["no answer", "stalled", "waiting"],
+)
+def test_the_stop_button_works_within_two_seconds(web, remote, target, answer):
+    web.script, begun = [answer], time.monotonic()
+
+    def stop(_: Step) -> None:
+        if web.asked and time.monotonic() - begun > 0.5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fetch(remote, target, report=stop, retry=Retry())
+    assert time.monotonic() - begun < 2.5
+    web.over.set()
+    left_behind = [t for t in threading.enumerate() if t.daemon and "_read" in t.name]
+    for thread in left_behind:
+        thread.join(5)
+        assert not thread.is_alive()
 
 
-def test_what_is_there_already_needs_no_space(remote, target):
-    begin(target, remote, CONTENT[:250_000])
+def test_space_is_needed_for_what_is_missing(remote, target, monkeypatch):
+    free = [1000, SPARE_BYTES + 49_999, SPARE_BYTES + 50_000]
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(free.pop(0)))
+    with pytest.raises(DownloadError, match=r"not enough space on the disk of .*67\.\d MB.*1 kB"):
+        fetch(remote, target)
+    part_of(target, HASH).write_bytes(CONTENT[:250_000])
     with pytest.raises(DownloadError, match="not enough space"):
-        fetch(remote, target, patience=QUICK, free=lambda _: SPARE_BYTES + 49_999)
-    assert fetch(remote, target, patience=QUICK, free=lambda _: SPARE_BYTES + 50_000)
+        fetch(remote, target)
+    assert fetch(remote, target)
 
 
 def test_two_at_once_are_one(remote, target):
     target.parent.mkdir()
+    lock = part_of(target, HASH).with_suffix(".lock")
     busy = pytest.raises(DownloadError, match=r"weights\.pt is being fetched by another process")
-    with alone(Part(target).lock_path), busy:
-        fetch(remote, target, patience=QUICK)
-    assert fetch(remote, target, patience=QUICK)
-
-
-def test_the_lock_of_a_killed_process_holds_nobody(remote, target):
-    target.parent.mkdir()
-    Part(target).lock_path.touch()
-    assert fetch(remote, target, patience=QUICK)
+    with filelock.FileLock(lock), busy:
+        fetch(remote, target)
+    lock.touch()  # as a killed process leaves it
+    assert fetch(remote, target)
     assert left(target) == []
-
-
-def test_a_part_of_another_program_survives(web, remote, target):
-    target.parent.mkdir()
-    Part(target).path.write_bytes(b"a browser's")
-    with pytest.raises(DownloadError, match="was not begun by this downloader"):
-        fetch(remote, target, patience=QUICK)
-    assert Part(target).path.read_bytes() == b"a browser's"
-    assert web.asked == []
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="permissions do not bind here")
 def test_a_folder_that_cannot_be_written_is_an_error(remote, target):
     target.parent.mkdir(mode=0o500)
     with pytest.raises(PermissionError):
-        fetch(remote, target, patience=QUICK)
+        fetch(remote, target)
 
 
 REPLIES = st.one_of(
-    st.builds(good, send=st.integers(0, 2500), ranges=st.booleans(), if_range=st.booleans()),
-    st.builds(good, send=st.integers(0, 2500), etag=st.sampled_from(['"two"', 'W/"x"', ""])),
+    st.builds(good, send=st.integers(0, 2500), ranges=st.booleans()),
     st.sampled_from([500, 503]).map(status),
 )
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(size=st.integers(1, 2000), script=st.lists(REPLIES, max_size=8), known=st.booleans())
 def test_however_it_is_cut_the_bytes_are_right(
@@ -310,8 +332,9 @@ def test_however_it_is_cut_the_bytes_are_right(
     running.files["/w"] = Served(CONTENT[:size])
     running.script = list(script)
     digest = hashlib.sha256(CONTENT[:size]).hexdigest() if known else ""
-    remote = Remote(f"{running.url}/w", size if known else None, digest)
     target = tmp_path_factory.mktemp("cut") / "file"
-    assert fetch(remote, target, patience=Patience(timeout=5, attempts=20, backoff=0.0))
+    remote = Remote(f"{running.url}/w", size, digest)
+    assert fetch(remote, target, retry=Retry(timeout=5, attempts=20, backoff=0.0))
     assert target.read_bytes() == CONTENT[:size]
     assert left(target) == []
+    assert not [name for name in left(target) if re.search("part|lock", name)]

@@ -1,146 +1,132 @@
-"""Addresses of the hubs, and what their lists of files say."""
+"""What the hubs say that a repository holds, and who is asked with which token."""
 
 from __future__ import annotations
 
-import json
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from weights.download.file_server import Served, status
+from weights.download.file_server import publish, redirect, serve_lists, status
 
-from fantasyid.weights.download.hubs import MODELSCOPE, Hub, _entry, choose_hub, list_files
-from fantasyid.weights.download.transport import DownloadError, Patience
+from fantasyid.weights.download import hubs
+from fantasyid.weights.download.hubs import endpoint_of, list_files
+from fantasyid.weights.download.retry import DownloadError, Retry
 
-QUICK = Patience(timeout=2.0, attempts=2, backoff=0.0)
+QUICK = Retry(timeout=2.0, attempts=2, backoff=0.0)
 HASH = "ab" * 32
 
 
-def listed(web, content: object, hub: Hub | None = None):
-    hub = hub or Hub(web.url)
-    path = hub.list_url("a/b").removeprefix(web.url)
-    web.files[path] = Served(json.dumps(content).encode())
-    return list_files(hub, "a/b", patience=QUICK)
+@pytest.fixture(params=["huggingface", "modelscope"])
+def mirror(request, web, monkeypatch) -> str:
+    monkeypatch.setenv("HF_ENDPOINT", web.url)
+    monkeypatch.setattr(hubs, "MODELSCOPE", web.url)
+    return request.param
 
 
-def test_the_mirrors_have_their_addresses():
-    plain = choose_hub("huggingface", {})
-    assert plain.url("a/b", "c d/e.pt") == "https://huggingface.co/a/b/resolve/main/c%20d/e.pt"
-    assert plain.list_url("a/b") == "https://huggingface.co/api/models/a/b/tree/main?recursive=true"
-    assert choose_hub("hf-mirror", {}).endpoint == "https://hf-mirror.com"
-    scope = choose_hub("modelscope", {})
-    assert scope.url("a/b", "c.pt") == f"{MODELSCOPE}/models/a/b/resolve/master/c.pt"
-    assert scope.list_url("a/b").startswith(f"{MODELSCOPE}/api/v1/models/a/b/repo/files?")
+def listed(mirror: str):
+    return list_files(mirror, "a/b", lambda _: None, QUICK)
+
+
+def test_the_mirrors_have_their_addresses(web, monkeypatch):
+    assert web.asked == []
+    assert endpoint_of("huggingface") == "https://huggingface.co"
+    assert endpoint_of("modelscope") == "https://www.modelscope.cn"
+    monkeypatch.setenv("HF_ENDPOINT", "https://x.org/")
+    assert endpoint_of("huggingface") == "https://x.org"
+    assert endpoint_of("hf-mirror") == "https://hf-mirror.com"
     with pytest.raises(ValueError, match='no mirror "ftp"; there are: huggingface, hf-mirror'):
-        choose_hub("ftp", {})
-
-
-def test_the_endpoint_of_the_environment_wins():
-    assert choose_hub("huggingface", {"HF_ENDPOINT": "https://x.org/"}).endpoint == "https://x.org"
-    assert choose_hub("hf-mirror", {"HF_ENDPOINT": "https://x.org"}).endpoint != "https://x.org"
+        endpoint_of("ftp")
+    monkeypatch.setenv("HF_ENDPOINT", "x.org")
     with pytest.raises(ValueError, match=r"HF_ENDPOINT is 'x\.org', expected an address"):
-        choose_hub("huggingface", {"HF_ENDPOINT": "x.org"})
+        endpoint_of("huggingface")
 
 
-@pytest.mark.parametrize(
-    ("mirror", "endpoint", "token"),
-    [
-        ("huggingface", "", "secret"),
-        ("huggingface", "https://x.org", "secret"),
-        ("huggingface", "http://localhost:80", "secret"),
-        ("huggingface", "http://x.org", ""),
-        ("hf-mirror", "", ""),
-        ("modelscope", "", ""),
-    ],
-)
-def test_the_token_is_for_the_endpoint_and_never_in_the_clear(mirror, endpoint, token):
-    hub = choose_hub(mirror, {"HF_TOKEN": "secret", "HF_ENDPOINT": endpoint})
-    assert hub.token == token
-    assert "secret" not in repr(hub)
-
-
-def test_offline_is_respected():
+@pytest.mark.parametrize("mirror", ["huggingface", "modelscope"])
+def test_offline_is_respected(monkeypatch, mirror):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(DownloadError, match="HF_HUB_OFFLINE is set: nothing is fetched"):
-        choose_hub("huggingface", {"HF_HUB_OFFLINE": "1"})
+        listed(mirror)
 
 
-def test_a_list_of_hugging_face_has_sizes_and_hashes(web):
-    found = listed(
-        web,
-        [
-            {"type": "directory", "path": "vae", "size": 0},
-            {"type": "file", "path": "config.json", "size": 12, "oid": "f" * 40},
-            {"type": "file", "path": "vae/w.pt", "size": 130, "lfs": {"oid": HASH, "size": 9000}},
-        ],
-        Hub(web.url, token="secret"),
-    )
-    assert {p: (r.size, r.sha256, r.token) for p, r in found.items()} == {
-        "config.json": (12, "", "secret"),
-        "vae/w.pt": (9000, HASH, "secret"),
-    }
-    assert found["vae/w.pt"].url == f"{web.url}/a/b/resolve/main/vae/w.pt"
-    assert web.asked[0].headers["Authorization"] == "Bearer secret"
-    assert "secret" not in repr(found)
-
-
-def test_a_list_of_modelscope_has_them_too(web):
-    entries = [
-        {"Type": "tree", "Path": "vae", "Size": 0},
-        {"Type": "blob", "Path": "vae/w.pt", "Size": 9000, "Sha256": HASH},
-    ]
-    found = listed(web, {"Data": {"Files": entries}}, Hub(web.url, is_modelscope=True))
-    assert list(found) == ["vae/w.pt"]
-    assert (found["vae/w.pt"].size, found["vae/w.pt"].sha256) == (9000, HASH)
+def test_a_list_has_sizes_hashes_and_addresses(web, mirror):
+    publish(web, "a/b", {"config.json": b"{}", "vae/w 1.pt": b"content"})
+    found = listed(mirror)
+    assert set(found) == {"config.json", "vae/w 1.pt"}
+    file = found["vae/w 1.pt"]
+    place = "models/a/b/resolve/master" if mirror == "modelscope" else "a/b/resolve/main"
+    assert file.url == f"{web.url}/{place}/vae/w%201.pt"
+    assert (file.size, len(file.sha256)) == (7, 64)
+    assert bool(found["config.json"].sha256) == (mirror == "modelscope")
 
 
 @pytest.mark.parametrize(
-    "content",
-    [
-        {"error": "x"},
-        [1],
-        [{"type": "file"}],
-        [{"type": "file", "path": "../x", "size": 1}],
-        [{"type": "file", "path": "/x", "size": 1}],
-        [{"type": "file", "path": "c:x", "size": 1}],
-        [{"type": "file", "path": "x", "size": -1}],
-        [{"type": "file", "path": "x", "size": 1, "lfs": {"oid": "12"}}],
-    ],
+    ("mirror", "host", "token"),
+    [("huggingface", "127.0.0.1", "secret"), ("hf-mirror", "", ""), ("modelscope", "", "")],
 )
-def test_something_else_is_no_list(web, content):
-    with pytest.raises(DownloadError, match="is no list of files"):
-        listed(web, content)
+def test_the_token_is_for_hugging_face(web, monkeypatch, mirror, host, token):
+    publish(web, "a/b", {"w.pt": b"content"})
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    monkeypatch.setenv("HF_ENDPOINT", web.url)
+    monkeypatch.setattr(hubs, "MODELSCOPE", web.url)
+    monkeypatch.setattr(hubs, "HF_MIRROR", web.url if mirror == "hf-mirror" else "https://x")
+    assert listed(mirror)["w.pt"].token == token
+    sent = web.asked[0].headers["Authorization"]
+    assert sent == ("Bearer secret" if host else None)
 
 
-def test_an_empty_list_is_said(web):
+def test_a_token_is_never_sent_in_the_clear(web, monkeypatch):
+    publish(web, "a/b", {"w.pt": b"content"})
+    monkeypatch.setenv("http_proxy", web.url)
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    monkeypatch.setenv("HF_ENDPOINT", "http://models.invalid")
+    assert listed("huggingface")["w.pt"].token == ""
+    assert web.asked[0].headers["Authorization"] is None
+
+
+@pytest.mark.parametrize("content", [{"error": "x"}, [1], [{"type": "file"}], "x"])
+def test_something_else_is_no_list(web, mirror, content):
+    serve_lists(web, "a/b", content, {"Data": {"Files": content}})
+    with pytest.raises(DownloadError, match="gives no list of files"):
+        listed(mirror)
+
+
+def test_names_that_lead_out_of_a_folder_are_left_out(web, mirror):
+    publish(web, "a/b", {"x.pt": b"1", "transformer/..\\..\\x.json": b"1", "c:x.pt": b"1"})
+    assert set(listed(mirror)) == {"x.pt"}
+
+
+def test_an_empty_list_is_said(web, mirror):
+    serve_lists(web, "a/b", [], {"Data": {"Files": []}})
     with pytest.raises(DownloadError, match="lists no files: the repository is empty"):
-        listed(web, [])
+        listed(mirror)
 
 
-def test_a_page_is_no_list_and_a_busy_hub_is_asked_again(web):
-    hub = Hub(web.url)
-    web.files[hub.list_url("a/b").removeprefix(web.url)] = Served(b"<html>log in</html>")
-    web.script = [status(503)]
-    with pytest.raises(DownloadError, match="a page of a proxy or a login"):
-        list_files(hub, "a/b", patience=QUICK)
-    assert len(web.asked) == 2
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=5,
+@pytest.mark.parametrize(
+    ("code", "words"), [(401, "HF_TOKEN"), (403, "license"), (404, "moved or renamed")]
 )
-ENTRIES = st.fixed_dictionaries({"type": JSON | st.just("file"), "path": JSON, "size": JSON})
+def test_refusals_are_sentences(web, mirror, code, words):
+    web.script = [status(code)]
+    with pytest.raises(DownloadError, match=words):
+        listed(mirror)
 
 
-@given(entry=JSON | ENTRIES)
-def test_no_entry_leads_out_of_its_repository(entry):
-    try:
-        found = _entry(Hub("https://x"), "a/b", entry)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return
-    if found is not None:
-        path, remote = found
-        assert not {"..", "", "."} & set(path.split("/"))
-        assert remote.size is not None
-        assert remote.size >= 0
+@pytest.mark.parametrize("code", [429, 500])
+def test_a_busy_hub_is_asked_again_and_a_renamed_one_followed(web, mirror, code):
+    publish(web, "a/b", {"w.pt": b"content"})
+    path = (
+        "/api/v1/models/a/b/repo/files" if mirror == "modelscope" else "/api/models/a/b/tree/main"
+    )
+    web.script = [status(code, Retry_After="0"), redirect(path, 307)]
+    assert set(listed(mirror)) == {"w.pt"}
+    assert len(web.asked) >= 3
+
+
+@pytest.mark.usefixtures("web")
+def test_a_hub_that_cannot_be_reached_is_a_sentence(monkeypatch, mirror):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setattr(hubs, "MODELSCOPE", "http://127.0.0.1:1")
+    with pytest.raises(DownloadError, match=r"offline, or needs a proxy.*gave up after 2"):
+        listed(mirror)
+
+
+def test_a_hub_that_is_silent_is_given_up(web, mirror):
+    web.script = [lambda handler: handler.server.over.wait(20)] * 2
+    with pytest.raises(DownloadError, match=r"sends nothing.*gave up after 2"):
+        list_files(mirror, "a/b", lambda _: None, Retry(timeout=0.3, attempts=2, backoff=0.0))

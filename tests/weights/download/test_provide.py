@@ -5,21 +5,24 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
+import shutil
+from collections import namedtuple
 from pathlib import Path
 
 import pytest
 from weights.download.file_server import Served, good, publish
 
-from fantasyid.weights.download.content import CHECKS, why_wrong
+from fantasyid.weights.download import hubs
+from fantasyid.weights.download.validate import CHECKS, validate_content
 from fantasyid.weights.download.files import EVERYTHING, FILES, choices, chosen, in_words
 from fantasyid.weights.download.present import find, missing, offer
-from fantasyid.weights.download.provide import Way, provide
-from fantasyid.weights.download.transport import Patience
+from fantasyid.weights.download.provide import Downloader
+from fantasyid.weights.download.retry import Retry
 from miniature.checkpoints import deca_file, eva_file, transformer_files
 from miniature.host_files import t5_file, vae_file
 
 ROOT = Path(__file__).resolve().parents[3]
-QUICK = Patience(timeout=2.0, attempts=2, backoff=0.0)
+QUICK = Retry(timeout=2.0, attempts=2, backoff=0.0)
 MODEL, EVA, TRANSFORMS, T5, T5_FP8, VAE, DECA, FLAME = FILES
 
 
@@ -46,13 +49,19 @@ def places(tmp_path) -> dict[str, list[Path]]:
     return {name: [tmp_path / "models" / name, tmp_path / "more" / name] for name in names}
 
 
-def way(web, **options) -> Way:
-    return Way(**({"environment": {"HF_ENDPOINT": web.url}, "patience": QUICK} | options))
+@pytest.fixture(autouse=True)
+def endpoint(web, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", web.url)
+    monkeypatch.setattr(hubs, "MODELSCOPE", web.url)
+
+
+def provide(items, places, **options):
+    return Downloader(**({"retry": QUICK} | options)).provide(items, places)
 
 
 def test_everything_on_the_hub_comes_and_is_found(hub, places, released):
     items = [MODEL, EVA, T5, VAE]
-    outcomes = provide(items, places, way(hub))
+    outcomes = provide(items, places)
     assert [(o.name, o.ok) for o in outcomes] == [(item.name, True) for item in items]
     assert "SHA-256 of 2 of 4 files checked, size and format of all" in outcomes[0].text
     folder = places["fantasyid"][0] / "FantasyID"
@@ -62,17 +71,17 @@ def test_everything_on_the_hub_comes_and_is_found(hub, places, released):
     assert (places["vae"][0] / "cogvideox_vae.safetensors").read_bytes() == vae_file()
     assert missing(items, places) == []
     asked = len(hub.asked)
-    assert all(": there, " in o.text for o in provide(items, places, way(hub)))
+    assert all(": there, " in o.text for o in provide(items, places))
     assert len(hub.asked) == asked, "what is there needs no network"
 
 
 def test_tables_come_before_the_shards_they_name(hub, places):
     hub.script = [good(), good(), good(), good(send=0), good(send=0)]
-    (outcome,) = provide([MODEL], places, way(hub))
+    (outcome,) = provide([MODEL], places)
     assert not outcome.ok
     assert "gave up" in outcome.text
     assert find(MODEL, places) is None, "an index without its shards is no model"
-    (outcome,) = provide([MODEL], places, way(hub))
+    (outcome,) = provide([MODEL], places)
     assert outcome.ok
 
 
@@ -107,7 +116,7 @@ def test_rubbish_under_the_name_is_named_and_not_touched(web, places, raw, words
     path = places["vae"][0] / "cogvideox_vae.safetensors"
     path.parent.mkdir(parents=True)
     path.write_bytes(raw)
-    (outcome,) = provide([VAE], places, way(web))
+    (outcome,) = provide([VAE], places)
     assert not outcome.ok
     assert words in outcome.text
     assert "It was not touched: delete it and run again" in outcome.text
@@ -117,34 +126,49 @@ def test_rubbish_under_the_name_is_named_and_not_touched(web, places, raw, words
 
 def test_another_model_under_the_name_is_refused_and_the_rest_comes(hub, places):
     publish(hub, "comfyanonymous/flux_text_encoders", {"t5xxl_fp16.safetensors": vae_file()})
-    t5, vae = provide([T5, VAE], places, way(hub))
-    assert "expected a T5 text encoder, it looks like the CogVideoX VAE" in t5.text
+    t5, vae = provide([T5, VAE], places)
+    assert "expected the weights of a t5, it is the CogVideoX VAE" in t5.text
     assert not t5.ok
     assert list(places["text_encoders"][0].iterdir()) == []
     assert vae.ok
 
 
-def test_a_file_outside_the_hubs_is_pinned(web, places):
-    assert TRANSFORMS.link is not None
-    raw = bytes(TRANSFORMS.link.size)
+def test_modelscope_has_the_model_and_the_encoder(web, places, released):
+    eva = {"face_encoder/EVA02_CLIP_L_336_psz14_s6B.pt": eva_file()}
+    publish(web, "amap_cvlab/FantasyID", released | eva)
+    outcomes = provide([MODEL, EVA], places, mirror="modelscope")
+    assert all(outcome.ok for outcome in outcomes), outcomes
+    assert "SHA-256 of 4 of 4 files checked" in outcomes[0].text
+    assert missing([MODEL, EVA], places) == []
+    lists = [a.path for a in web.asked if a.path.startswith("/api/")]
+    assert lists == [
+        "/api/v1/models/amap_cvlab/FantasyID/repo/files?Revision=master&Recursive=true"
+    ]
+
+
+def test_a_page_instead_of_a_file_never_gets_its_name(hub, places):
+    path = "/THUDM/CogVideoX-5b-I2V/resolve/main/vae/diffusion_pytorch_model.safetensors"
+    hub.files[path] = Served(b"<html>log in</html>")
+    (outcome,) = provide([VAE], places)
+    assert "or a page was sent instead of the file" in outcome.text
+    assert list(places["vae"][0].iterdir()) == []
+
+
+def test_a_file_outside_the_hubs_is_pinned(web, places, shared):
+    raw = bytes(TRANSFORMS.size)
     web.files["/transform.pkl"] = Served(raw)
-    link = dataclasses.replace(TRANSFORMS.link, url=f"{web.url}/transform.pkl")
-    (outcome,) = provide([dataclasses.replace(TRANSFORMS, link=link)], places, way(web))
+    item = dataclasses.replace(TRANSFORMS, url=f"{web.url}/transform.pkl")
+    (outcome,) = provide([item], places)
     assert hashlib.sha256(raw).hexdigest() in outcome.text
-    assert link.sha256 in outcome.text
+    assert TRANSFORMS.sha256 in outcome.text
     assert list(places["fantasyid"][0].iterdir()) == []
-
-
-def test_the_released_transforms_have_the_pinned_hash(web, places, shared):
-    assert TRANSFORMS.link is not None
     web.files["/transform.pkl"] = Served((shared / "data" / "transform.pkl").read_bytes())
-    link = dataclasses.replace(TRANSFORMS.link, url=f"{web.url}/transform.pkl")
-    (outcome,) = provide([dataclasses.replace(TRANSFORMS, link=link)], places, way(web))
+    (outcome,) = provide([item], places)
     assert outcome.ok, outcome.text
 
 
 def test_registration_is_explained_and_nothing_asked_of_anybody(web, places):
-    outcomes = provide([DECA, FLAME], places, way(web))
+    outcomes = provide([DECA, FLAME], places)
     assert not any(o.ok for o in outcomes)
     assert "register at https://deca.is.tue.mpg.de" in outcomes[0].text
     assert str(places["fantasyid"][0]) in outcomes[1].text
@@ -152,37 +176,41 @@ def test_registration_is_explained_and_nothing_asked_of_anybody(web, places):
     path = places["fantasyid"][0] / "deca_model.tar"
     path.parent.mkdir(parents=True)
     path.write_bytes(deca_file())
-    (outcome,) = provide([DECA], places, way(web))
+    (outcome,) = provide([DECA], places)
     assert outcome.ok
 
 
 def test_what_a_mirror_has_not_is_said(web, places):
-    (outcome,) = provide([T5], places, way(web, mirror="modelscope"))
+    (outcome,) = provide([T5], places, mirror="modelscope")
     assert "it is not on modelscope under a known name: choose another mirror" in outcome.text
     publish(web, "THUDM/CogVideoX-5b-I2V", {"other": b"x"})
     publish(web, "acvlab/FantasyID", {"README.md": b"x"})
-    vae, model = provide([VAE, MODEL], places, way(web))
+    vae, model = provide([VAE, MODEL], places)
     assert "has no vae/diffusion_pytorch_model.safetensors any more" in vae.text
     assert "has no folder transformer with weights" in model.text
 
 
-def test_space_is_counted_for_all_shards_before_the_first(hub, places):
-    (outcome,) = provide([MODEL], places, way(hub, free=lambda _: 0))
+def test_space_is_counted_for_all_shards_before_the_first(hub, places, monkeypatch):
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(0))
+    (outcome,) = provide([MODEL], places)
     assert "not enough space on the disk" in outcome.text
     assert len(hub.asked) == 1
     assert not places["fantasyid"][0].exists()
 
 
-def test_pieces_of_another_model_are_said(hub, places):
+@pytest.mark.usefixtures("hub")
+def test_pieces_of_another_model_are_said(places):
     index = places["fantasyid"][0] / "FantasyID/transformer"
     index.mkdir(parents=True)
     name = "diffusion_pytorch_model.safetensors.index.json"
     (index / name).write_text('{"weight_map": {"a": "other.safetensors"}}')
-    (outcome,) = provide([MODEL], places, way(hub))
+    (outcome,) = provide([MODEL], places)
     assert "files that were there do not belong to this model" in outcome.text
 
 
-def test_an_exception_of_the_report_stops_everything(hub, places):
+@pytest.mark.usefixtures("hub")
+def test_an_exception_of_the_report_stops_everything(places):
     class Stop(Exception):
         pass
 
@@ -190,14 +218,14 @@ def test_an_exception_of_the_report_stops_everything(hub, places):
         raise Stop
 
     with pytest.raises(Stop):
-        provide([VAE, T5], places, way(hub, report=stop))
+        provide([VAE, T5], places, report=stop)
 
 
-def test_the_offer_names_size_licence_and_page(places):
+def test_the_offer_names_size_license_and_page(places):
     text = offer(chosen(EVERYTHING), places)
     for item in FILES:
         if item.needed:
-            assert re.search(f"^{re.escape(item.name)}: .*{re.escape(item.licence)}", text, re.M)
+            assert re.search(f"^{re.escape(item.name)}: .*{re.escape(item.license)}", text, re.M)
             assert in_words(item.size) in text
             assert item.page in text
     assert T5_FP8.name not in text
@@ -209,7 +237,7 @@ def test_the_table_agrees_with_the_readme():
         assert item.target.rpartition("/")[2].replace("_fp8_e4m3fn", "_fp16") in readme
         assert item.page.removeprefix("https://") in readme
         assert item.kind in CHECKS
-        assert bool(item.registration) != bool(item.huggingface or item.link)
+        assert bool(item.registration) != bool(item.huggingface or item.url)
     assert len({item.name for item in FILES}) == len(FILES) == len(choices()) - 1
     with pytest.raises(ValueError, match=f'no model file called "x"; there are: {EVERYTHING}, '):
         chosen("x")
@@ -229,11 +257,14 @@ def test_every_kind_knows_its_own_and_refuses_a_page(tmp_path, tiny):
     table = tmp_path / "table"
     table.write_text("[1]")
     for path in (tiny.model / "transformer").iterdir():
-        assert why_wrong(path, "transformer") is None
-    assert why_wrong(table, "transformer") == f"{table} holds no table"
+        validate_content(path, "transformer")
+    with pytest.raises(ValueError, match="holds no table"):
+        validate_content(table, "transformer")
     for kind, path in own.items():
-        assert why_wrong(path, kind) is None
-        assert "HTML page" in (why_wrong(page, kind) or "")
-        others = [p for k, p in own.items() if k != kind]
-        assert all(why_wrong(other, kind) for other in others)
+        validate_content(path, kind)
+        with pytest.raises(ValueError, match="HTML page"):
+            validate_content(page, kind)
+        for other in (p for k, p in own.items() if k != kind):
+            with pytest.raises((ValueError, OSError)):
+                validate_content(other, kind)
     assert {*own, "transformer"} == set(CHECKS)

@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from ..describe import describe_keys
+from ..describe import recognize
 from ..header import Form, read_header, sniff
 from ..third_party import read_deca, read_eva, read_flame, read_mesh_tables
 
@@ -22,36 +23,33 @@ def _shard(path: Path) -> None:
         raise ValueError(f"{path} holds no table")
 
 
-def _looks_like(words: str) -> Callable[[Path], None]:
-    def check(path: Path) -> None:
-        looks = describe_keys(read_header(path).shapes())
-        if looks != f"it looks like {words}":
-            raise ValueError(f"expected {words}, {looks}")
-
-    return check
+def _of_kind(expected: str, path: Path) -> None:
+    kind, words = recognize(read_header(path).shapes())
+    if kind != expected:
+        raise ValueError(f"expected the weights of a {expected}, it is {words or 'a stranger'}")
 
 
 CHECKS: dict[str, Callable[[Path], object]] = {
     "transformer": _shard,
     "eva": read_eva,
     "mesh tables": read_mesh_tables,
-    "t5": _looks_like("a T5 text encoder"),
-    "vae": _looks_like("the CogVideoX VAE"),
+    "t5": partial(_of_kind, "t5"),
+    "vae": partial(_of_kind, "vae"),
     "deca": read_deca,
     "flame": read_flame,
 }
 
 
-def why_wrong(path: Path, kind: str) -> str | None:
-    """What is wrong with a file, or None.
+def validate_content(path: Path, kind: str) -> None:
+    """Read a file as its kind.
 
     Args:
         path: The file.
         kind: A key of `CHECKS`.
+
+    Raises:
+        ValueError: It is something else; says what.
+        OSError: It cannot be read.
     """
-    try:
-        sniff(path)
-        CHECKS[kind](path)
-    except (ValueError, OSError, RecursionError) as error:
-        return str(error)
-    return None
+    sniff(path)
+    CHECKS[kind](path)
