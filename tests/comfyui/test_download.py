@@ -130,9 +130,7 @@ def test_the_bar_runs_to_the_end(host, hub, models, monkeypatch):
 
 def test_a_failure_is_an_error_that_names_the_file(host, hub, models):
     publish(hub, "comfyanonymous/flux_text_encoders", {"t5xxl_fp8_e4m3fn.safetensors": vae_file()})
-    with pytest.raises(
-        OSError, match=r"T5 text encoder \(fp8\): .*it is the CogVideoX VAE"
-    ):
+    with pytest.raises(OSError, match=r"T5 text encoder \(fp8\): .*it is the CogVideoX VAE"):
         run(host, T5)
     assert not (models / TARGET).exists()
 
