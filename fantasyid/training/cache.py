@@ -1,0 +1,269 @@
+"""Encoded inputs on disk: what the frozen encoders say of every clip, computed once.
+
+Five parts, each in a folder that carries the hash of what it depends on, so that another encoder
+makes its own part anew and nothing else: `video` and `face` (VAE), `text` (T5), `features`
+(EVA02-CLIP), `vertices` (DECA and FLAME). A part is a row of safetensors shards and a Parquet
+index; a shard is there whole or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .config import Config
+from .encoders import Encoders
+from .manifest import ClipRow, DataError, decode_frames, read_views
+from .order import generator
+
+PARTS = ("video", "text", "features", "vertices", "face")
+INDEX = "index.parquet"
+SHARD = "shard-{:05d}.safetensors"
+# Noise on the pixels of the face before it is encoded (CogVideoX-I2V): its scale is exp(N(-3, 0.5)).
+NOISE_MEAN, NOISE_STD = -3.0, 0.5
+
+
+def caption_key(caption: str) -> str:
+    """Under which the embedding of a caption is kept: equal captions share one."""
+    return hashlib.sha256(caption.encode()).hexdigest()[:32]
+
+
+@dataclass(slots=True)
+class Part:
+    """One part of the cache: reads tensors by key, knows what is missing, writes shards.
+
+    Attributes:
+        folder: Where its shards are.
+        places: Key to shard; read once.
+    """
+
+    folder: Path
+    places: dict[str, str] = field(default_factory=dict)
+    _open: dict[str, object] = field(default_factory=dict)
+
+    def load(self) -> Part:
+        """Read the index, or the shards where the index is not of today."""
+        shards = sorted(self.folder.glob("shard-*.safetensors"))
+        self._open.clear()
+        self.places = self._from_index(shards)
+        if not self.places and shards:
+            for shard in shards:
+                for key in self._keys(shard):
+                    self.places[key] = shard.name
+            self._write_index()
+        return self
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.places
+
+    def get(self, key: str) -> Tensor:
+        """The tensor of a key.
+
+        Raises:
+            DataError: It is not cached, or its shard is damaged.
+        """
+        name = self.places.get(key)
+        if name is None:
+            raise DataError(f"{key} is not in the cache {self.folder}: run `cache` again")
+        try:
+            if name not in self._open:
+                self._open[name] = safe_open(str(self.folder / name), "pt")
+            return self._open[name].get_tensor(key)  # pyright: ignore[reportAttributeAccessIssue]
+        except (SafetensorError, OSError) as error:
+            raise DataError(
+                f"{self.folder / name} is damaged ({error}): delete it and run `cache` again"
+            ) from error
+
+    def fill(
+        self,
+        keys: Sequence[str],
+        encode: Callable[[str], Tensor],
+        per_shard: int,
+        note: Callable[[str, str | None], None],
+    ) -> None:
+        """Encode what is missing, shard by shard, in the order of the keys.
+
+        Args:
+            keys: All that the part should hold.
+            encode: Key to tensor; a `DataError` leaves the key out.
+            per_shard: Keys in a shard.
+            note: Called with each key and None, or why it was left out.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for partial in self.folder.glob("*.partial"):
+            partial.unlink()
+        for shard in sorted(self.folder.glob("shard-*.safetensors")):
+            try:
+                self._keys(shard)
+            except DataError:  # cut short by a crash of the disk: made anew
+                shard.unlink()
+                (self.folder / INDEX).unlink(missing_ok=True)
+        self.load()
+        missing = [key for key in dict.fromkeys(keys) if key not in self.places]
+        number = 1 + max((int(name[6:11]) for name in set(self.places.values())), default=-1)
+        for first in range(0, len(missing), per_shard):
+            tensors: dict[str, Tensor] = {}
+            for key in missing[first : first + per_shard]:
+                try:
+                    tensors[key] = encode(key).contiguous()
+                    note(key, None)
+                except DataError as error:
+                    note(key, str(error))
+            if tensors:
+                self._write(tensors, SHARD.format(number))
+                number += 1
+        self._write_index()
+
+    def _write(self, tensors: dict[str, Tensor], name: str) -> None:
+        partial = self.folder / f"{name}.partial"
+        try:
+            save_file(tensors, partial)
+            os.replace(partial, self.folder / name)
+        except (OSError, SafetensorError) as error:
+            partial.unlink(missing_ok=True)
+            raise DataError(
+                f"{self.folder / name} cannot be written ({error}): free some space and run `cache` "
+                "again; it goes on from here"
+            ) from error
+        self.places.update(dict.fromkeys(tensors, name))
+
+    def _keys(self, shard: Path) -> list[str]:
+        try:
+            with safe_open(str(shard), "pt") as opened:
+                return list(opened.keys())
+        except (SafetensorError, OSError) as error:
+            raise DataError(
+                f"{shard} is damaged ({error}): delete it and run `cache` again"
+            ) from error
+
+    def _from_index(self, shards: Sequence[Path]) -> dict[str, str]:
+        import pyarrow
+        import pyarrow.parquet
+
+        try:
+            columns = pyarrow.parquet.read_table(self.folder / INDEX).to_pydict()
+            known = dict(zip(columns["shard"], columns["bytes"], strict=True))
+            if known == {shard.name: shard.stat().st_size for shard in shards}:
+                return dict(zip(columns["key"], columns["shard"], strict=True))
+        except (OSError, KeyError, pyarrow.ArrowInvalid):
+            pass
+        return {}
+
+    def _write_index(self) -> None:
+        import pyarrow
+        import pyarrow.parquet
+
+        sizes = {name: (self.folder / name).stat().st_size for name in set(self.places.values())}
+        rows = sorted(self.places.items())
+        table = pyarrow.table(
+            {
+                "key": [key for key, _ in rows],
+                "shard": [name for _, name in rows],
+                "bytes": [sizes[name] for _, name in rows],
+            }
+        )
+        partial = self.folder / f"{INDEX}.partial"
+        pyarrow.parquet.write_table(table, partial)
+        os.replace(partial, self.folder / INDEX)
+
+
+def open_parts(config: Config, encoders: Encoders) -> dict[str, Part]:
+    """The parts of the cache that fit a configuration and its weights."""
+    settings = {
+        "video": (config.curate.frames, config.curate.fps),
+        "face": (config.cache.face_latent_draws,),
+    }
+    parts = {}
+    for name in PARTS:
+        words = (encoders.fingerprint(name), config.cache.dtype, *settings.get(name, ()))
+        digest = hashlib.sha256("/".join(map(str, words)).encode()).hexdigest()[:12]
+        parts[name] = Part(config.work / "cache" / f"{name}-{digest}").load()
+    return parts
+
+
+def expected_bytes(rows: Sequence[ClipRow], config: Config, encoders: Encoders) -> dict[str, int]:
+    """How much each part takes on disk once it holds all the rows."""
+    size = getattr(torch, config.cache.dtype).itemsize
+    latent_frames = (config.curate.frames - 1) // 4 + 1
+    found = dict.fromkeys(PARTS, 0)
+    for row in rows:
+        views, area = len(row.yaw_deg), row.width * row.height // 64
+        found["video"] += 2 * encoders.latent_channels * latent_frames * area * size
+        draws = config.cache.face_latent_draws
+        found["face"] += views * draws * 2 * encoders.latent_channels * area * size
+        found["features"] += views * encoders.feature_tokens * encoders.feature_width * size
+        found["vertices"] += views * 5023 * 3 * 4
+    captions = len({row.caption for row in rows} | {""})
+    found["text"] = captions * encoders.text_tokens * encoders.text_width * size
+    return found
+
+
+def check_space(config: Config, needed: int) -> None:
+    """Raise a DataError where the disk of the cache has not enough room."""
+    config.work.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(config.work).free
+    if needed > free:
+        raise DataError(
+            f"the cache needs {needed / 1e9:.1f} GB more in {config.work}, {free / 1e9:.1f} GB are "
+            "free: free some, or set `work` to another disk"
+        )
+
+
+def fill_cache(
+    rows: Sequence[ClipRow],
+    config: Config,
+    encoders: Encoders,
+    note: Callable[[str, str | None], None],
+) -> dict[str, Part]:
+    """Encode everything that is missing."""
+    parts = open_parts(config, encoders)
+    by_clip = {row.clip: row for row in rows}
+    captions = {caption_key(caption): caption for caption in ["", *(row.caption for row in rows)]}
+    manifest = config.work / "curated"
+    dtype = getattr(torch, config.cache.dtype)
+
+    def frames(clip: str) -> Iterator[Tensor]:
+        row, curate = by_clip[clip], config.curate
+        return decode_frames(
+            Path(row.path), row.start_s, curate.fps, curate.frames, (row.width, row.height)
+        )
+
+    encode: dict[str, Callable[[str], Tensor]] = {
+        "video": lambda clip: encoders.video(torch.stack(list(frames(clip)))).to(dtype),
+        "text": lambda key: encoders.text(captions[key]).to(dtype),
+        "features": lambda clip: encoders.features(read_views(by_clip[clip], manifest)).to(dtype),
+        "vertices": lambda clip: encoders.vertices(read_views(by_clip[clip], manifest)),
+        "face": lambda clip: face_latents(by_clip[clip], manifest, config, encoders).to(dtype),
+    }
+    for name in PARTS:
+        keys = list(captions) if name == "text" else [row.clip for row in rows]
+        parts[name].fill(keys, encode[name], config.cache.shard_clips, note)
+        encoders.release()
+    return parts
+
+
+def face_latents(row: ClipRow, manifest: Path, config: Config, encoders: Encoders) -> Tensor:
+    """`(views, draws, 2 C, H / 8, W / 8)` moments of every view, noised anew for each draw.
+
+    The square crop is stretched to the video's size, as at inference; the noise on the pixels is
+    CogVideoX-I2V's. It is drawn from the clip's id, so that a rerun writes the same bytes.
+    """
+    draws = []
+    for view, crop in enumerate(read_views(row, manifest)):
+        pixels = encoders.face_pixels(crop, row.width, row.height)  # (1, H, W, 3) in [-1, 1]
+        for draw in range(config.cache.face_latent_draws):
+            source = generator(row.clip, view, draw)
+            scale = torch.exp(NOISE_MEAN + NOISE_STD * torch.randn((), generator=source))
+            noisy = pixels + scale * torch.randn(pixels.shape, generator=source)
+            draws.append(encoders.moments(noisy)[:, 0])
+    count = config.cache.face_latent_draws
+    return torch.stack(draws).unflatten(0, (len(draws) // count, count))

@@ -1,0 +1,346 @@
+"""One TOML file says everything about a training: frozen, checked whole, unknown keys refused.
+
+Paths are relative to the folder of the TOML file. `recipes/` holds one file for each usual case.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+Base = Literal["frozen", "lora", "full"]
+Optimizer = Literal["adamw", "adamw8bit"]
+OnBadStep = Literal["stop", "skip"]
+Schedule = Literal["cosine_with_restarts", "cosine", "constant"]
+
+
+class ConfigError(ValueError):
+    """What is wrong with a configuration, all of it at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curate:
+    """From clips to a manifest (paper 3.2 and 4.1).
+
+    Attributes:
+        clips: Folder of video files, searched with its subfolders.
+        frames: Frames of a training clip, `8 k + 1`.
+        fps: Frames per second that clips are brought to.
+        sizes: Buckets `[width, height]` in pixels, multiples of 16.
+        min_shot_s: Shorter shots are left out.
+        min_face_score: Detector score that every counted face must reach (paper: 0.9).
+        min_face_share: Share of the looked-at frames that must show the person.
+        min_face_px: Eye-to-chin size of the face in the bucket's pixels.
+        max_people: How many people a clip may show.
+        max_text_share: Share of the picture that burnt-in text may cover.
+        min_views: Views that must differ before a clip is of use.
+        min_sharpness: Of the sharpest face, in the units of `face/quality.py`.
+        captioner: `module:function` that is called with a video path where no sidecar is.
+        workers: Processes; 0 takes every core.
+    """
+
+    clips: Path
+    frames: int = 49
+    fps: int = 8
+    sizes: tuple[tuple[int, int], ...] = ((720, 480),)
+    min_shot_s: float = 2.0
+    min_face_score: float = 0.9
+    min_face_share: float = 0.8
+    min_face_px: float = 64.0
+    max_people: int = 1
+    max_text_share: float = 0.005
+    min_views: int = 2
+    min_sharpness: float = 0.0
+    captioner: str = ""
+    workers: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Files that a training stands on. Folders are diffusers' or transformers' own layout.
+
+    Attributes:
+        transformer: CogVideoX image-to-video transformer; "" builds `model.base_sizes` anew.
+        vae: CogVideoX VAE.
+        text_encoder: T5 encoder; `tokenizer` its tokenizer's folder.
+        face_encoder: EVA02-CLIP file, released or converted.
+        deca: DECA checkpoint. `flame`: FLAME head model.
+        mesh_transforms: The mesh transforms of the vertex branch.
+        adapter: An adapter to start from, released or exported; "" starts afresh.
+    """
+
+    vae: Path
+    text_encoder: Path
+    tokenizer: Path
+    face_encoder: Path
+    deca: Path
+    flame: Path
+    mesh_transforms: Path
+    transformer: Path | None = None
+    adapter: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """Encoded inputs on disk.
+
+    Attributes:
+        face_latent_draws: Noised encodings of each view; training draws one of them.
+        shard_clips: Clips in one safetensors shard.
+        dtype: Of what is stored (vertices stay float32).
+        device: Where the encoders run.
+    """
+
+    face_latent_draws: int = 4
+    shard_clips: int = 64
+    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    device: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What is trained.
+
+    Attributes:
+        base: Whether the base stays frozen, gets a LoRA, or is trained whole.
+        lora_rank: Rank of that LoRA.
+        injector_interval: An injector behind every k-th block.
+        base_sizes: Keyword arguments of diffusers' `CogVideoXTransformer3DModel` for a base from
+            nothing.
+        adapter_sizes: Sizes of a fresh adapter that differ from the released ones
+            (`network.AdapterSizes`).
+        vertices: False trains without the vertex branch (Table 3).
+        layer_aware: False shares one injector among all blocks (Table 3).
+        abstractor: "c_abstractor", or "q_former" in its place (Table 3).
+    """
+
+    base: Base = "frozen"
+    lora_rank: int = 64
+    injector_interval: int = 1
+    base_sizes: dict[str, Any] = field(default_factory=dict)
+    adapter_sizes: dict[str, Any] = field(default_factory=dict)
+    vertices: bool = True
+    layer_aware: bool = True
+    abstractor: Literal["c_abstractor", "q_former"] = "c_abstractor"
+
+
+@dataclass(frozen=True, slots=True)
+class Train:
+    """The optimization (paper 4.1; the exponent of its learning rate is not legible in the text,
+    3e-6 is that of its nearest relative, ConsisID).
+
+    Attributes:
+        out: Folder of the run.
+        batch_size: Of one optimizer step over all devices.
+        samples_per_reference: Samples of one person that share a drawn reference view, so that
+            the identity stages run once for them.
+        null_text: Probability of the empty prompt.
+        identity_dropout: Probability of a sample without identity (our addition).
+        face_latent_dropout: Probability of an empty image-to-video channel.
+        single_view: Draw the most frontal view only (Table 3, without the collection).
+        mask_loss: Probability of weighing the loss by the face's mask.
+        late_frames: Weight of the last latent frame's loss against the first's, linear between.
+        timestep_power: Timesteps are `1000 u^power` of a uniform `u`: below 1 draws late ones.
+        loss_spike: Times the running median that counts as a spike; 0 switches it off.
+        max_bad_share: Share of unreadable samples after which the run stops.
+        fp8_base: Store the frozen base as fp8, compute in the run's precision.
+        swap_blocks: Blocks of the frozen base that wait in main memory and are copied one way.
+    """
+
+    out: Path
+    seed: int = 0
+    steps: int = 90_000
+    batch_size: int = 16
+    accumulation: int = 1
+    samples_per_reference: int = 1
+    precision: Literal["no", "bf16", "fp16"] = "bf16"
+    optimizer: Optimizer = "adamw"
+    learning_rate: float = 3e-6
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = 1e-2
+    schedule: Schedule = "cosine_with_restarts"
+    restarts: int = 1
+    warmup: int = 200
+    max_grad_norm: float = 1.0
+    ema_decay: float = 0.999
+    gradient_checkpointing: bool = True
+    fp8_base: bool = False
+    swap_blocks: int = 0
+    null_text: float = 0.1
+    identity_dropout: float = 0.0
+    face_latent_dropout: float = 0.0
+    single_view: bool = False
+    mask_loss: float = 0.0
+    late_frames: float = 1.0
+    timestep_power: float = 1.0
+    on_nan: OnBadStep = "stop"
+    on_spike: OnBadStep = "skip"
+    loss_spike: float = 0.0
+    max_bad_share: float = 0.01
+    checkpoint_every: int = 250
+    keep_checkpoints: int = 3
+    log_every: int = 10
+    workers: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Validate:
+    """Fixed people and prompts, sampled while the training runs.
+
+    Attributes:
+        every: Steps between validations; 0 switches them off.
+        references: Photos, one person each.
+        prompts: Text, every one with every person.
+        recognizer: ArcFace ONNX file for RS and IFS; without it FM alone is measured.
+    """
+
+    every: int = 1000
+    references: tuple[Path, ...] = ()
+    prompts: tuple[str, ...] = ()
+    steps: int = 50
+    cfg: float = 6.0
+    seed: int = 0
+    recognizer: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A whole training."""
+
+    work: Path
+    curate: Curate
+    weights: Weights
+    train: Train
+    cache: Cache = field(default_factory=Cache)
+    model: Model = field(default_factory=Model)
+    validate: Validate = field(default_factory=Validate)
+
+    def fingerprint(self) -> str:
+        """Hash of everything that decides about the weights: a resumed run must have the same."""
+        decides = {"model": self.model, "train": self.train, "weights": self.weights}
+        ignored = {"out", "checkpoint_every", "keep_checkpoints", "log_every", "workers", "steps"}
+        plain = json.dumps(
+            {
+                part: {k: v for k, v in as_plain(value).items() if k not in ignored}
+                for part, value in decides.items()
+            },
+            sort_keys=True,
+        )
+        return hashlib.sha256(plain.encode()).hexdigest()[:16]
+
+
+def as_plain(value: Any) -> Any:
+    """A configuration as values that JSON knows."""
+    if dataclasses.is_dataclass(value):
+        return {f.name: as_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, (tuple, list)):
+        return [as_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): as_plain(item) for key, item in value.items()}
+    return str(value) if isinstance(value, Path) else value
+
+
+def load_config(path: Path) -> Config:
+    """Read a TOML file.
+
+    Raises:
+        ConfigError: The file is no TOML, or keys are unknown, missing or of the wrong type: all of
+            them named.
+    """
+    try:
+        import tomllib
+    except ModuleNotFoundError:  # Python 3.10
+        import tomli as tomllib  # pyright: ignore[reportMissingImports]
+    try:
+        content = tomllib.loads(Path(path).read_text("utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is no TOML: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    problems: list[str] = []
+    config = _build(Config, content, Path(path).parent.resolve(), "", problems)
+    if not problems:
+        problems += _contradictions(config)
+    if problems:
+        raise ConfigError(f"{path}: " + "; ".join(problems))
+    return config
+
+
+def _contradictions(config: Config) -> list[str]:
+    curate, train = config.curate, config.train
+    rules = {
+        f"curate.frames is {curate.frames}, expected 8 k + 1": curate.frames % 8 != 1,
+        f"curate.sizes has {list(map(list, curate.sizes))}, expected multiples of 16": any(
+            side % 16 for size in curate.sizes for side in size
+        ),
+        f"train.batch_size {train.batch_size} is no multiple of train.samples_per_reference "
+        f"{train.samples_per_reference}": train.batch_size % train.samples_per_reference != 0,
+        "train.swap_blocks and train.fp8_base need model.base = 'frozen'": (
+            (train.swap_blocks > 0 or train.fp8_base) and config.model.base != "frozen"
+        ),
+        "weights.transformer or model.base_sizes must say what the base is": (
+            config.weights.transformer is None and not config.model.base_sizes
+        ),
+        "model.base = 'frozen' or 'lora' needs weights.transformer": (
+            config.weights.transformer is None and config.model.base != "full"
+        ),
+    }
+    return [sentence for sentence, broken in rules.items() if broken]
+
+
+def _build(kind: Any, content: Any, root: Path, where: str, problems: list[str]) -> Any:
+    """A dataclass from a table; what does not fit is added to `problems`."""
+    if not isinstance(content, dict):
+        problems.append(f"{where or 'the file'} must be a table")
+        return None
+    hints = typing.get_type_hints(kind)
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    for key in content.keys() - fields.keys():
+        close = difflib.get_close_matches(key, fields, 1)
+        hint = f", did you mean {close[0]}?" if close else ""
+        problems.append(f"unknown key {where}{key}{hint}")
+    values = {}
+    for name, f in fields.items():
+        if name in content:
+            values[name] = _value(hints[name], content[name], root, f"{where}{name}", problems)
+        elif f.default is f.default_factory is dataclasses.MISSING:
+            problems.append(f"{where}{name} is missing")
+    return None if problems else kind(**values)
+
+
+def _value(kind: Any, value: Any, root: Path, where: str, problems: list[str]) -> Any:
+    """A value of a type hint; TOML's lists become tuples, strings paths where paths are wanted."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        return _build(kind, value, root, f"{where}.", problems)
+    if origin in (typing.Union, types.UnionType):  # X | None
+        return _value(arguments[0], value, root, where, problems) if value not in ("", None) else None
+    if origin is Literal and value in arguments:
+        return value
+    if origin is tuple and isinstance(value, list):
+        inner = arguments[:1] * len(value) if arguments[-1] is ... else arguments
+        if len(inner) == len(value):
+            return tuple(
+                _value(k, v, root, f"{where}[{i}]", problems)
+                for i, (k, v) in enumerate(zip(inner, value, strict=True))
+            )
+    if kind is Path and isinstance(value, str):
+        return root / Path(value).expanduser()
+    if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    if kind in (int, str, bool) and type(value) is kind:
+        return value
+    if origin is dict and isinstance(value, dict):
+        return value
+    expected = f"one of {', '.join(map(str, arguments))}" if origin is Literal else str(
+        getattr(kind, "__name__", kind)
+    )
+    problems.append(f"{where} is {value!r}, expected {expected}")
+    return None

@@ -1,0 +1,94 @@
+"""The TOML file: everything that is wrong is named at once."""
+
+from __future__ import annotations
+
+import pytest
+
+from conftest import ROOT
+from fantasyid.training.config import ConfigError, load_config
+
+WHOLE = """
+work = "work"
+[curate]
+clips = "clips"
+[weights]
+transformer = "base"
+vae = "vae"
+text_encoder = "t5"
+tokenizer = "t5"
+face_encoder = "eva.pt"
+deca = "deca.tar"
+flame = "flame.pkl"
+mesh_transforms = "transform.pkl"
+[train]
+out = "run"
+"""
+
+
+def write(tmp_path, text=WHOLE, **changes):
+    for old, new in changes.items():
+        text = text.replace(old, new)
+    path = tmp_path / "config.toml"
+    path.write_text(text, "utf-8")
+    return path
+
+
+def test_paths_are_relative_to_the_file(tmp_path):
+    config = load_config(write(tmp_path))
+    assert config.curate.clips == tmp_path / "clips"
+    assert config.weights.transformer == tmp_path / "base"
+    assert config.weights.adapter is None
+    assert config.train.betas == (0.9, 0.95)
+
+
+def test_everything_wrong_is_named_at_once(tmp_path):
+    path = write(tmp_path, WHOLE.replace('flame = "flame.pkl"\n', "") + "learnin_rate = 1\nsteps = 1.5\n"
+                 'precision = "fp64"\n[cach]\n')  # fmt: skip
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    words = str(caught.value)
+    for expected in (
+        "unknown key train.learnin_rate, did you mean learning_rate?",
+        "train.steps is 1.5, expected int",
+        "train.precision is 'fp64', expected one of no, bf16, fp16",
+        "weights.flame is missing",
+        "unknown key cach, did you mean cache?",
+    ):
+        assert expected in words, words
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("[curate]\nframes = 48", "curate.frames is 48, expected 8 k + 1"),
+        ("[curate]\nsizes = [[100, 64]]", "multiples of 16"),
+        ("[train]\nbatch_size = 3\nsamples_per_reference = 2", "no multiple"),
+        ('[train]\nfp8_base = true\n[model]\nbase = "full"', "need model.base = 'frozen'"),
+    ],
+)
+def test_contradictions_are_refused(tmp_path, line, words):
+    text = WHOLE
+    for part in line.split("\n["):
+        head, _, keys = part.lstrip("[").partition("]\n")
+        mark = f"[{head}]\n"
+        text = text.replace(mark, mark + keys + "\n") if mark in text else f"{text}{mark}{keys}\n"
+    with pytest.raises(ConfigError, match=words.replace("+", r"\+")):
+        load_config(write(tmp_path, text))
+
+
+def test_no_toml_and_no_file(tmp_path):
+    with pytest.raises(ConfigError, match="is no TOML"):
+        load_config(write(tmp_path, "a = ["))
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(tmp_path / "absent.toml")
+
+
+def test_the_fingerprint_is_of_what_decides(tmp_path):
+    one = load_config(write(tmp_path)).fingerprint()
+    assert load_config(write(tmp_path, WHOLE + "workers = 7\nsteps = 10\n")).fingerprint() == one
+    assert load_config(write(tmp_path, WHOLE + "seed = 1\n")).fingerprint() != one
+
+
+@pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.toml")), ids=lambda p: p.stem)
+def test_the_recipes_can_be_read(recipe):
+    load_config(recipe)

@@ -1,0 +1,147 @@
+"""One step against an independent computation, with diffusers' own scheduler and transformer."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from diffusers import CogVideoXDDIMScheduler, CogVideoXTransformer3DModel
+from torch import Tensor
+from torch.nn.functional import layer_norm, linear, softmax
+
+from fantasyid.cogvideox.positions import rotary_table
+from fantasyid.training.loop import loss_of
+from fantasyid.training.network import TrainedNetwork, build_network
+
+from .conftest import BASE, SIZES, batch_of, but
+
+
+def opened(network: TrainedNetwork) -> TrainedNetwork:
+    """A network whose injectors do something: a fresh one's output projections are zero."""
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for layer in network.injectors.in_order():
+            layer.to_out.weight.normal_(0.0, 0.05, generator=generator)
+        network.transformer.proj_out.weight.normal_(0.0, 0.1, generator=generator)
+    return network
+
+
+def attention(hidden: Tensor, tokens: Tensor, layer, kv) -> Tensor:
+    """Equation 2's attention, written out: released scaling of both sides, softmax, projection."""
+    width = tokens.shape[-1]
+    heads, head = width // 128, 128
+    q = linear(layer_norm(hidden, hidden.shape[-1:], layer.norm_hidden.weight,
+                          layer.norm_hidden.bias, 1e-5), layer.to_q.weight)  # fmt: skip
+    normed = layer_norm(tokens, (width,), kv.norm_tokens.weight, kv.norm_tokens.bias, 1e-5)
+    k, v = linear(normed, kv.to_kv.weight).chunk(2, -1)
+    q, k, v = (x.unflatten(-1, (heads, head)).transpose(1, 2) for x in (q, k, v))
+    scale = 1 / math.sqrt(math.sqrt(head))
+    weights = softmax((q * scale) @ (k * scale).transpose(-1, -2), -1)
+    return linear((weights @ v).transpose(1, 2).flatten(2), layer.to_out.weight)
+
+
+def oracle(network: TrainedNetwork, batch, base: CogVideoXTransformer3DModel) -> Tensor:
+    """The loss, without hooks, our schedule or our loss."""
+    scheduler = CogVideoXDDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
+        prediction_type="v_prediction", rescale_betas_zero_snr=True, snr_shift_scale=1.0,
+    )  # fmt: skip
+    clean, noise, timesteps = batch.clean, batch.noise, batch.timesteps
+    noisy = scheduler.add_noise(clean, noise, timesteps)
+    target = scheduler.get_velocity(clean, noise, timesteps)
+    image = torch.zeros_like(noisy)
+    image[:, 0] = batch.face_latent
+    face = network.abstractor(batch.features)
+    assert network.fusion is not None
+    tokens = torch.cat([face, network.fusion(face, batch.vertices, network.tables)], 1)
+    # diffusers' forward, block by block.
+    emb = base.time_embedding(base.time_proj(timesteps).to(noisy.dtype))
+    joint = base.patch_embed(batch.text, torch.cat([noisy, image], 2))
+    text, hidden = joint.split([batch.text.shape[1], joint.shape[1] - batch.text.shape[1]], 1)
+    frames, _, height, width = noisy.shape[1:]
+    positions = rotary_table(frames, height // 2, width // 2, 64)
+    layers = network.injectors.in_order()
+    for number, block in enumerate(base.transformer_blocks):
+        hidden, text = block(hidden, text, emb, image_rotary_emb=positions)
+        kv = network.keys_values.injectors[number]
+        hidden = hidden + attention(hidden, tokens, layers[number], kv)
+    hidden = base.proj_out(base.norm_out(base.norm_final(hidden), temb=emb))
+    velocity = hidden.reshape(len(noisy), frames, height // 2, width // 2, -1, 2, 2)
+    velocity = velocity.permute(0, 1, 4, 2, 5, 3, 6).flatten(5, 6).flatten(3, 4)
+    return (velocity - target).square().mean()
+
+
+def compare(network: TrainedNetwork, batch, config) -> None:
+    base = CogVideoXTransformer3DModel.from_config(network.transformer.config)
+    base.load_state_dict(network.transformer.state_dict())
+    mine = loss_of(network, batch, config)
+    mine.backward()
+    gradients = {n: p.grad.clone() for n, p in network.named_parameters() if p.grad is not None}
+    network.zero_grad(set_to_none=True)
+    theirs = oracle(network, batch, base)
+    theirs.backward()
+    assert float(mine) == pytest.approx(float(theirs), rel=1e-5)
+    others = {f"transformer.{n}": p.grad for n, p in base.named_parameters()}
+    others |= {n: p.grad for n, p in network.named_parameters() if p.grad is not None}
+    assert set(gradients) == {n for n, g in others.items() if g is not None}
+    for name, gradient in gradients.items():
+        expected = others[name]
+        error = torch.linalg.vector_norm(gradient - expected)
+        size = torch.linalg.vector_norm(expected)
+        assert float(error) <= 1e-5 * float(size) + 1e-9, name
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_loss_and_every_gradient_equal_the_formula(config, checkpointing):
+    config = but(config, train__gradient_checkpointing=checkpointing)
+    compare(opened(build_network(config)), batch_of(), config)
+
+
+@pytest.mark.slow
+def test_the_same_at_full_width(config):
+    config = but(
+        config,
+        model__base_sizes=BASE | {"num_attention_heads": 48, "time_embed_dim": 512},
+        model__adapter_sizes=SIZES | {"context_dim": 2048},
+    )
+    compare(opened(build_network(config)), batch_of(), config)
+
+
+def test_every_trained_parameter_gets_a_gradient_and_the_frozen_base_none(config, tmp_path):
+    network = opened(build_network(config))
+    loss_of(network, batch_of(), config).backward()
+    without = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()]
+    # Time and norm modulations start at zero gates in places; nothing of the adapter may lack one.
+    assert [n for n in without if not n.startswith("transformer.")] == []
+
+
+def test_a_fresh_adapter_changes_nothing(config):
+    network, batch = build_network(config), batch_of()
+    with torch.no_grad():
+        pairs = network.identity(batch.features, batch.vertices)
+        image = torch.zeros_like(batch.clean)
+        with_it = network.velocity(batch.clean, batch.timesteps, batch.text, image, pairs)
+        bare = network.velocity(batch.clean, batch.timesteps, batch.text, image, None)
+    assert torch.equal(with_it, bare)
+
+
+def test_samples_of_one_reference_share_its_identity(config):
+    network = opened(build_network(config))
+    batch, wide = batch_of(4, 2), batch_of(4, 4)
+    for name in ("features", "vertices", "face_latent"):
+        setattr(wide, name, getattr(batch, name).repeat_interleave(2, 0))
+    with torch.no_grad():
+        torch.testing.assert_close(loss_of(network, batch, config), loss_of(network, wide, config))
+
+
+def test_a_sample_without_identity_is_the_bare_base(config):
+    network, batch = opened(build_network(config)), batch_of()
+    batch.keep = torch.tensor([1.0, 0.0])
+    with torch.no_grad():
+        image = torch.zeros_like(batch.clean)
+        image[:, 0] = batch.face_latent
+        velocity = network(batch.clean, batch)
+        bare = network.velocity(batch.clean, batch.timesteps, batch.text, image, None)
+    torch.testing.assert_close(velocity[1], bare[1])
+    assert not torch.allclose(velocity[0], bare[0])
