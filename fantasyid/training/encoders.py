@@ -15,10 +15,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..face.eva_clip import EvaConfig, EvaVisionTransformer
 from ..face.eva_clip import preprocess as tower_pixels
+from ..geometry.deca import DecaConfig, DecaEncoder, split_code
 from ..geometry.deca import preprocess as deca_pixels
-from ..weights.build import build_deca, build_face_encoder
+from ..geometry.flame import Flame, FlameConfig
 from ..weights.fingerprint import sha256_of_file
+from ..weights.keys import shapes_of
+from ..weights.third_party import read_deca, read_eva, read_flame
 from .config import Cache, Weights
 from .manifest import DataError
 
@@ -97,7 +101,10 @@ class Encoders:
 
     @cached_property
     def _tower(self) -> Any:
-        return build_face_encoder(self.weights.face_encoder).to(self.device).eval()
+        weights = read_eva(self.weights.face_encoder)
+        tower = EvaVisionTransformer(EvaConfig.from_shapes(shapes_of(weights)))
+        tower.load_state_dict(weights)
+        return tower.to(self.device).eval()
 
     @property
     def feature_width(self) -> int:
@@ -111,7 +118,11 @@ class Encoders:
 
     @cached_property
     def _deca(self) -> tuple[Any, Any]:
-        encoder, flame = build_deca(self.weights.deca, self.weights.flame)
+        weights, tables = read_deca(self.weights.deca), read_flame(self.weights.flame)
+        encoder = DecaEncoder(DecaConfig.from_shapes(shapes_of(weights)))
+        encoder.load_state_dict(weights)
+        flame = Flame(FlameConfig.from_shapes(shapes_of(tables)))
+        flame.load_state_dict(tables)
         return encoder.to(self.device).eval(), flame.to(self.device).eval()
 
     @torch.inference_mode()
@@ -153,10 +164,11 @@ class Encoders:
     def vertices(self, crops: Tensor) -> Tensor:
         """Heads `(V, 5023, 3)` in metres, shape alone: pose and expression stay out (paper 3.3)."""
         encoder, flame = self._deca
-        codes = [
-            encoder(deca_pixels(crop[None].to(self.device).float() / 255.0)) for crop in crops
-        ]
-        heads = [flame(code.shape, expression=None, pose=None) for code in codes]
+        heads = []
+        for crop in crops:
+            code = split_code(encoder(deca_pixels(crop[None].to(self.device).float() / 255.0)))
+            rest = torch.zeros_like(code.expression), torch.zeros_like(code.pose)
+            heads.append(flame(code.shape, *rest))
         return torch.cat(heads).float().cpu().clone()
 
     def face_pixels(self, crop: Tensor, width: int, height: int) -> Tensor:
