@@ -75,7 +75,9 @@ def cache(config: Config, options: argparse.Namespace) -> int:
     rows, encoders = read_manifest(config.work / "curated"), Encoders(config.weights, config.cache)
     needed, there = expected_bytes(rows, config, encoders), open_parts(config, encoders)
     missing = {
-        name: sum(row.clip not in there[name] for row in rows) / len(rows) if name != "text" else 1.0
+        name: sum(row.clip not in there[name] for row in rows) / len(rows)
+        if name != "text"
+        else 1.0
         for name in PARTS
     }
     for name in PARTS:
@@ -125,7 +127,8 @@ def train(config: Config, _options: argparse.Namespace) -> int:
     progress = trainer.progress
     say(
         f"{progress.step} steps done, {progress.skipped} left out, {progress.bad_samples} of "
-        f"{progress.samples} samples unreadable; waited for data {trainer.wait_share:.1%} of the time"
+        f"{progress.samples} samples unreadable; "
+        f"waited for data {trainer.wait_share:.1%} of the time"
     )
     return DONE
 

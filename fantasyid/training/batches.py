@@ -91,7 +91,9 @@ class Batches(Dataset[Batch]):
         missing = [
             row.clip
             for row in rows
-            if any(row.clip not in parts[name] for name in ("video", "features", "vertices", "face"))
+            if any(
+                row.clip not in parts[name] for name in ("video", "features", "vertices", "face")
+            )
             or caption_key(row.caption) not in parts["text"]
         ]
         if len(missing) > train.max_bad_share * len(rows):
@@ -113,9 +115,7 @@ class Batches(Dataset[Batch]):
                 f"train.batch_size {train.batch_size} does not divide among {world_size} devices, "
                 f"{train.accumulation} accumulation parts and {each} samples per reference"
             )
-        self.order = Order(
-            train.seed, tuple(map(tuple, sizes.values())), train.batch_size // each
-        )
+        self.order = Order(train.seed, tuple(map(tuple, sizes.values())), train.batch_size // each)
 
     def __len__(self) -> int:
         return self.config.train.steps * self.config.train.accumulation
@@ -133,7 +133,16 @@ class Batches(Dataset[Batch]):
         ]
         stacked = {
             name: torch.stack([sample[name] for sample in samples])
-            for name in ("clean", "noise", "timesteps", "text", "keep_latent", "keep", "weight", "mask")
+            for name in (
+                "clean",
+                "noise",
+                "timesteps",
+                "text",
+                "keep_latent",
+                "keep",
+                "weight",
+                "mask",
+            )
         }
         shared = {
             name: torch.stack([reference[name] for reference in references])

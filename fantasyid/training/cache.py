@@ -28,7 +28,8 @@ from .order import generator
 PARTS = ("video", "text", "features", "vertices", "face")
 INDEX = "index.parquet"
 SHARD = "shard-{:05d}.safetensors"
-# Noise on the pixels of the face before it is encoded (CogVideoX-I2V): its scale is exp(N(-3, 0.5)).
+# Noise on the pixels of the face before it is encoded, as CogVideoX-I2V trains: its scale is
+# exp(N(-3, 0.5)).
 NOISE_MEAN, NOISE_STD = -3.0, 0.5
 
 
@@ -131,8 +132,8 @@ class Part:
         except (OSError, SafetensorError) as error:
             partial.unlink(missing_ok=True)
             raise DataError(
-                f"{self.folder / name} cannot be written ({error}): free some space and run `cache` "
-                "again; it goes on from here"
+                f"{self.folder / name} cannot be written ({error}): free some space and run "
+                "`cache` again; it goes on from here"
             ) from error
         self.places.update(dict.fromkeys(tensors, name))
 

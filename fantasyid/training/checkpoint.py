@@ -29,7 +29,12 @@ from .manifest import DataError
 # Whole tensors on the CPU, whatever the devices hold; the frozen base stays where it came from.
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
 LOAD = StateDictOptions(full_state_dict=True, strict=False)
-WEIGHTS, EMA, OPTIMIZER, STATE = "weights.safetensors", "ema.safetensors", "optimizer.pt", "state.json"
+WEIGHTS, EMA, OPTIMIZER, STATE = (
+    "weights.safetensors",
+    "ema.safetensors",
+    "optimizer.pt",
+    "state.json",
+)
 
 
 class Average:
@@ -123,7 +128,7 @@ def load_checkpoint(
         state = json.loads((path / STATE).read_text("utf-8"))
         moments = torch.load(path / OPTIMIZER, map_location="cpu", weights_only=True)
         weights, averaged = load_file(path / WEIGHTS), load_file(path / EMA)
-    except Exception as error:  # noqa: BLE001 (each library raises its own kinds)
+    except Exception as error:
         raise DataError(
             f"{path} is damaged ({error}): delete the folder; the run then goes on from the one "
             "before"

@@ -321,7 +321,9 @@ def _value(kind: Any, value: Any, root: Path, where: str, problems: list[str]) -
     if dataclasses.is_dataclass(kind):
         return _build(kind, value, root, f"{where}.", problems)
     if origin in (typing.Union, types.UnionType):  # X | None
-        return _value(arguments[0], value, root, where, problems) if value not in ("", None) else None
+        return (
+            _value(arguments[0], value, root, where, problems) if value not in ("", None) else None
+        )
     if origin is Literal and value in arguments:
         return value
     if origin is tuple and isinstance(value, list):
@@ -339,8 +341,10 @@ def _value(kind: Any, value: Any, root: Path, where: str, problems: list[str]) -
         return value
     if origin is dict and isinstance(value, dict):
         return value
-    expected = f"one of {', '.join(map(str, arguments))}" if origin is Literal else str(
-        getattr(kind, "__name__", kind)
+    expected = (
+        f"one of {', '.join(map(str, arguments))}"
+        if origin is Literal
+        else str(getattr(kind, "__name__", kind))
     )
     problems.append(f"{where} is {value!r}, expected {expected}")
     return None

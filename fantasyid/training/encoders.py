@@ -172,15 +172,17 @@ class Encoders:
         return torch.cat(heads).float().cpu().clone()
 
     def face_pixels(self, crop: Tensor, width: int, height: int) -> Tensor:
-        """A crop stretched to the video's size, `(1, H, W, 3)` in [-1, 1] (Lanczos, as released)."""
+        """A crop stretched to the video's size, `(1, H, W, 3)` in [-1, 1] , as released."""
         picture = Image.fromarray(crop.numpy()).resize((width, height), Image.Resampling.LANCZOS)
         return torch.from_numpy(np.array(picture)).float()[None] / 127.5 - 1.0
 
 
 def _weights_hash(path: Path) -> str:
     """Of a file, or of the weight files of a folder."""
-    files = [path] if path.is_file() else sorted(path.glob("*.safetensors")) + sorted(
-        path.glob("*.bin")
+    files = (
+        [path]
+        if path.is_file()
+        else sorted(path.glob("*.safetensors")) + sorted(path.glob("*.bin"))
     )
     if not files:
         raise DataError(f"{path} holds no weights (*.safetensors or *.bin)")

@@ -15,7 +15,7 @@ from ..weights.keys import to_released
 from .checkpoint import EMA, STATE, WEIGHTS, checkpoints
 from .config import Config, as_plain
 from .loop import METRICS
-from .manifest import DataError, MANIFEST
+from .manifest import MANIFEST, DataError
 
 # The doctor looks for these in a file's metadata.
 METADATA = "fantasyid_training"
@@ -77,9 +77,11 @@ def provenance(config: Config, checkpoint: Path, raw: bool) -> dict[str, object]
     state = json.loads((checkpoint / STATE).read_text("utf-8"))
     manifest = config.work / "curated" / MANIFEST
     metrics = config.train.out / METRICS
-    rows = [json.loads(line) for line in metrics.read_text("utf-8").splitlines()] if (
-        metrics.is_file()
-    ) else []
+    rows = (
+        [json.loads(line) for line in metrics.read_text("utf-8").splitlines()]
+        if (metrics.is_file())
+        else []
+    )
     measured = [row for row in rows if "validation" in row]
     return {
         "config": as_plain(config.model) | as_plain(config.train) | {"out": config.train.out.name},

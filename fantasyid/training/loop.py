@@ -217,14 +217,20 @@ class Trainer:
         if not math.isfinite(norm):
             return BadStep.GRADIENT
         factor, recent = self.config.train.loss_spike, self.progress.recent
-        if factor and len(recent) >= SPIKE_WINDOW // 2 and loss > factor * statistics.median(recent):
+        if (
+            factor
+            and len(recent) >= SPIKE_WINDOW // 2
+            and loss > factor * statistics.median(recent)
+        ):
             return BadStep.SPIKE
         return None
 
     def _refuse_step(self, problem: BadStep, loss: float, parts: list[Batch]) -> None:
         """Leave the weights as they are; stop if the configuration says so."""
         names = sorted({name for batch in parts for name in batch.names})
-        words = f"step {self.progress.step}: {problem.value} ({loss:.4g}); clips {', '.join(names[:8])}"
+        words = (
+            f"step {self.progress.step}: {problem.value} ({loss:.4g}); clips {', '.join(names[:8])}"
+        )
         if problem is not BadStep.SPIKE:
             words += f"; first bad layer: {first_bad_layer(self.network, parts, self.config)}"
         self.progress.skipped += 1
@@ -241,14 +247,15 @@ class Trainer:
         for failure in batch.failures:
             self._log({"step": self.progress.step, "unreadable": failure})
         share = self.progress.bad_samples / self.progress.samples
-        if self.progress.bad_samples and share > self.config.train.max_bad_share:
-            if self.progress.samples >= 1 / self.config.train.max_bad_share:
-                saved = self.save()
-                raise TrainingStopped(
-                    f"{self.progress.bad_samples} of {self.progress.samples} samples could not be "
-                    f"read, more than train.max_bad_share allows; they are named in "
-                    f"{self.out / METRICS}. The state is {saved}"
-                )
+        allowed = self.config.train.max_bad_share
+        # One bad sample is more than a share of the first few: judged once that means something.
+        enough = self.progress.samples * allowed >= 1
+        if self.progress.bad_samples and enough and share > allowed:
+            raise TrainingStopped(
+                f"{self.progress.bad_samples} of {self.progress.samples} samples could not be "
+                f"read, more than train.max_bad_share allows; they are named in "
+                f"{self.out / METRICS}. The state is {self.save()}"
+            )
 
     def _note(self, loss: float, norm: float) -> None:
         if self.progress.step % self.config.train.log_every == 0:
@@ -304,8 +311,10 @@ class Trainer:
                     row = json.loads(line)
                 except ValueError:  # cut short by a kill
                     continue
-                done = row["step"] <= self.progress.step if "loss" in row else (
-                    row["step"] < self.progress.step
+                done = (
+                    row["step"] <= self.progress.step
+                    if "loss" in row
+                    else (row["step"] < self.progress.step)
                 )
                 rows += [line + "\n"] if done else []
             path.write_text("".join(rows), "utf-8")
@@ -372,4 +381,3 @@ def first_bad_layer(network: nn.Module, parts: list[Batch], config: Config) -> s
             device = next(network.parameters()).device
             loss_of(network, batch.to(device), config)
     return found[0] if found else "none alone"
-

@@ -126,10 +126,14 @@ def read_views(row: ClipRow, folder: Path) -> Tensor:
     try:
         with safe_open(str(path), "pt") as shard:
             count = len(row.yaw_deg)
-            data = [shard.get_tensor(f"{row.clip}/{view}").numpy().tobytes() for view in range(count)]
+            data = [
+                shard.get_tensor(f"{row.clip}/{view}").numpy().tobytes() for view in range(count)
+            ]
         pictures = [np.asarray(Image.open(io.BytesIO(d)).convert("RGB")) for d in data]
-    except Exception as error:  # noqa: BLE001 (safetensors and Pillow raise their own kinds)
-        raise DataError(f"the views of clip {row.clip} in {path} cannot be read: {error}") from error
+    except Exception as error:
+        raise DataError(
+            f"the views of clip {row.clip} in {path} cannot be read: {error}"
+        ) from error
     return torch.from_numpy(np.stack(pictures))
 
 
@@ -164,7 +168,9 @@ def decode_frames(
                 if frame.time is None:
                     continue
                 # All moments before this frame's belong to the frame before it.
-                while last is not None and made < count and start_s + made / fps < frame.time - 1e-6:
+                while (
+                    last is not None and made < count and start_s + made / fps < frame.time - 1e-6
+                ):
                     yield _sized(last, size)
                     made += 1
                 if made >= count:
@@ -185,7 +191,10 @@ def _sized(frame, size: tuple[int, int] | None) -> Tensor:
     picture = frame.to_image()
     if size is not None and picture.size != size:
         scale = max(size[0] / picture.width, size[1] / picture.height)
-        covering = (max(size[0], round(picture.width * scale)), max(size[1], round(picture.height * scale)))
+        covering = (
+            max(size[0], round(picture.width * scale)),
+            max(size[1], round(picture.height * scale)),
+        )
         left, top = ((a - b) // 2 for a, b in zip(covering, size, strict=True))
         picture = picture.resize(covering, Image.Resampling.LANCZOS)
         picture = picture.crop((left, top, left + size[0], top + size[1]))

@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from diffusers import CogVideoXTransformer3DModel
-from einops import rearrange
 from torch import Tensor, nn
 
 from ..cogvideox.config import TransformerConfig
@@ -78,7 +77,8 @@ class AdapterSizes:
         unknown = sorted(model.adapter_sizes.keys() - known)
         if unknown:
             raise DataError(
-                f"model.adapter_sizes has {', '.join(unknown)}, known are {', '.join(sorted(known))}"
+                f"model.adapter_sizes has {', '.join(unknown)}, known are "
+                f"{', '.join(sorted(known))}"
             )
         given = {k: tuple(v) if isinstance(v, list) else v for k, v in model.adapter_sizes.items()}
         return AdapterSizes(**given)
@@ -282,7 +282,9 @@ def read_transformer(path: Path) -> CogVideoXTransformer3DModel:
     state_dict = read_model(path)
     keys = sort_released_keys(state_dict)
     try:
-        sizes = TransformerConfig.from_shapes({k: state_dict[v].shape for k, v in keys.base.items()})
+        sizes = TransformerConfig.from_shapes(
+            {k: state_dict[v].shape for k, v in keys.base.items()}
+        )
     except ValueError as error:
         raise DataError(f"weights.transformer {path}: {error}") from error
     transformer = CogVideoXTransformer3DModel(

@@ -36,7 +36,7 @@ class Order:
 
     def __post_init__(self) -> None:
         if not any(self.buckets):
-            raise ValueError("there is nothing to train on: the manifest and the cache share no clip")
+            raise ValueError("nothing to train on: the manifest and the cache share no clip")
 
     @property
     def steps_per_epoch(self) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from accelerate import Accelerator, DataLoaderConfiguration
 from accelerate.utils import set_seed
 

@@ -107,9 +107,7 @@ def sample(
         after = 1.0 if then < 0 else float(alphas[then])
         when = torch.full((1,), now, device=device)
 
-        def velocity(
-            words: Tensor, state: Tensor = state, when: Tensor = when
-        ) -> Tensor:
+        def velocity(words: Tensor, state: Tensor = state, when: Tensor = when) -> Tensor:
             return network.velocity(state, when, words, image, pairs).float()
 
         guided = velocity(text)
@@ -194,18 +192,27 @@ def _mean(values: list) -> float | None:
 
 
 TEMPLATE = """<!doctype html><meta charset="utf-8"><title>{{ name }}</title>
-<style>body{font:15px/1.5 system-ui;margin:2em auto;max-width:70em;padding:0 1em}
-video{width:15em;margin:.3em}figure{display:inline-block;margin:.3em;max-width:15em}
-figcaption{font-size:.85em}svg{border:1px solid #ccc;background:#fafafa}</style>
+<style>
+body { font: 15px/1.5 system-ui; margin: 2em auto; max-width: 70em; padding: 0 1em }
+video { width: 15em } figure { display: inline-block; margin: .3em; max-width: 15em }
+figcaption { font-size: .85em } svg { border: 1px solid #ccc; background: #fafafa }
+</style>
 <h1>{{ name }}</h1>
-{% if points %}<h2>Loss</h2><svg viewBox="0 0 700 220" width="700" height="220">
+{% if points %}<h2>Loss</h2>
+<svg viewBox="0 0 700 220" width="700" height="220">
 <polyline fill="none" stroke="#246" stroke-width="1.5" points="{{ points }}"/>
-<text x="5" y="15">{{ "%.4g"|format(high) }}</text><text x="5" y="215">{{ "%.4g"|format(low) }}</text>
-<text x="600" y="215">step {{ last }}</text></svg>{% endif %}
-{% for step in steps %}<h2>Step {{ step.number }}</h2><p>{% for name, value in step.mean.items() %}
-{{ name|upper }} {{ "%.3f"|format(value) if value is not none else "not measured" }}{{ ", " if not loop.last }}
-{% endfor %}</p>{% for row in step.videos %}<figure><video src="{{ step.folder }}/{{ row.video }}" controls
-loop muted></video><figcaption>{{ row.person }}: {{ row.prompt }}</figcaption></figure>{% endfor %}{% endfor %}
+<text x="5" y="15">{{ "%.4g"|format(high) }}</text>
+<text x="5" y="215">{{ "%.4g"|format(low) }}</text>
+<text x="600" y="215">step {{ last }}</text>
+</svg>{% endif %}
+{% for step in steps %}<h2>Step {{ step.number }}</h2>
+<p>{% for name, value in step.mean.items() %}{{ name|upper }}
+{{ "%.3f"|format(value) if value is not none else "not measured" }}{{ ", " if not loop.last }}
+{% endfor %}</p>
+{% for row in step.videos %}<figure>
+<video src="{{ step.folder }}/{{ row.video }}" controls loop muted></video>
+<figcaption>{{ row.person }}: {{ row.prompt }}</figcaption>
+</figure>{% endfor %}{% endfor %}
 """
 
 

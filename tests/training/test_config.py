@@ -42,8 +42,14 @@ def test_paths_are_relative_to_the_file(tmp_path):
 
 
 def test_everything_wrong_is_named_at_once(tmp_path):
-    path = write(tmp_path, WHOLE.replace('flame = "flame.pkl"\n', "") + "learnin_rate = 1\nsteps = 1.5\n"
-                 'precision = "fp64"\n[cach]\n')  # fmt: skip
+    text = WHOLE.replace('flame = "flame.pkl"
+', "")
+    text += 'learnin_rate = 1
+steps = 1.5
+precision = "fp64"
+[cach]
+'
+    path = write(tmp_path, text)
     with pytest.raises(ConfigError) as caught:
         load_config(path)
     words = str(caught.value)

@@ -108,7 +108,7 @@ def test_the_same_at_full_width(config):
     compare(opened(build_network(config)), batch_of(), config)
 
 
-def test_every_trained_parameter_gets_a_gradient_and_the_frozen_base_none(config, tmp_path):
+def test_every_trained_parameter_gets_a_gradient_(config):
     network = opened(build_network(config))
     loss_of(network, batch_of(), config).backward()
     without = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()]
