@@ -42,12 +42,14 @@ class Average:
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.parameters = [p for p in network.parameters() if p.requires_grad]
+        self.parameters = [p for p in network.parameters() if p.requires_grad and decay > 0]
         self.shadow = [p.detach().clone().float() for p in self.parameters]
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the weights after a step; early steps count more, so that it starts unbiased."""
+        if not self.parameters:
+            return
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(self.shadow, [p.detach().float() for p in self.parameters], 1 - decay)
 

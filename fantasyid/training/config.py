@@ -150,6 +150,8 @@ class Train:
         timestep_power: Timesteps are `1000 u^power` of a uniform `u`: below 1 draws late ones.
         loss_spike: Times the running median that counts as a spike; 0 switches it off.
         max_bad_share: Share of unreadable samples after which the run stops.
+        ema_decay: Of the moving average of the trained weights; 0 keeps none.
+        trained_dtype: Of the trained weights; bfloat16 halves them, their gradients and moments.
         fp8_base: Store the frozen base as fp8, compute in the run's precision.
         swap_blocks: Blocks of the frozen base that wait in main memory and are copied one way.
     """
@@ -170,6 +172,7 @@ class Train:
     warmup: int = 200
     max_grad_norm: float = 1.0
     ema_decay: float = 0.999
+    trained_dtype: Literal["float32", "bfloat16"] = "float32"
     gradient_checkpointing: bool = True
     fp8_base: bool = False
     swap_blocks: int = 0

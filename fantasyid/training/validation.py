@@ -237,3 +237,16 @@ def write_page(out: Path) -> None:
         )}  # fmt: skip
     page = jinja2.Environment(autoescape=True).from_string(TEMPLATE).render(context)
     (out / PAGE).write_text(page, "utf-8")
+
+
+def make_validation(config: Config, encoders: Encoders) -> Validation:
+    """The validation of a configuration, its people and prompts encoded.
+
+    Raises:
+        DataError: A reference cannot be read or shows no face.
+    """
+    recognizer = None
+    if config.validate.recognizer is not None:
+        recognizer = open_recognizer(config.validate.recognizer)
+    people = encode_people(config.validate.references, config, encoders, crop_of)
+    return Validation(config, encoders, people, partial(measure_video, recognizer))

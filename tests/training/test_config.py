@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-
 from conftest import ROOT
+
 from fantasyid.training.config import ConfigError, load_config
 
 WHOLE = """
@@ -42,13 +42,8 @@ def test_paths_are_relative_to_the_file(tmp_path):
 
 
 def test_everything_wrong_is_named_at_once(tmp_path):
-    text = WHOLE.replace('flame = "flame.pkl"
-', "")
-    text += 'learnin_rate = 1
-steps = 1.5
-precision = "fp64"
-[cach]
-'
+    text = WHOLE.replace('flame = "flame.pkl"\n', "")
+    text += 'learnin_rate = 1\nsteps = 1.5\nprecision = "fp64"\n[cach]\n'
     path = write(tmp_path, text)
     with pytest.raises(ConfigError) as caught:
         load_config(path)

@@ -1,0 +1,210 @@
+"""A run that was stopped, killed or broken goes on bit for bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file
+
+from fantasyid.training.batches import Batches
+from fantasyid.training.checkpoint import EMA, OPTIMIZER, WEIGHTS, checkpoints
+from fantasyid.training.loop import METRICS, SAVE_NOW, Trainer, TrainingStopped
+from fantasyid.training.manifest import DataError
+from fantasyid.training.network import build_network
+
+from .conftest import but, cache_of, rows_of
+
+
+@pytest.fixture(scope="module")
+def cached(tmp_path_factory):
+    rows = rows_of(8)
+    return rows, cache_of(rows, tmp_path_factory.mktemp("cache"))
+
+
+def trainer(config, cached, validate=None):
+    rows, parts = cached
+    return Trainer(
+        config, Accelerator(cpu=True), build_network(config), Batches(config, rows, parts, 0.7),
+        validate,
+    )  # fmt: skip
+
+
+def state_of(out):
+    """Everything that a run leaves, with times left out (there are none)."""
+    last = checkpoints(out)[-1]
+    optimizer = torch.load(last / OPTIMIZER, weights_only=True)["state"]
+    flat = {f"{name}/{k}": v for name, values in optimizer.items() for k, v in values.items()}
+    metrics = (out / METRICS).read_text("utf-8")
+    return load_file(last / WEIGHTS), load_file(last / EMA), flat, metrics, last.name
+
+
+def assert_same(one, other):
+    for mine, theirs in zip(one[:3], other[:3], strict=True):
+        assert mine.keys() == theirs.keys()
+        for name in mine:
+            assert torch.equal(torch.as_tensor(mine[name]), torch.as_tensor(theirs[name])), name
+    assert one[3:] == other[3:]
+
+
+def test_stopped_and_resumed_equals_unbroken(config, cached, tmp_path):
+    whole = but(config, train__out=tmp_path / "whole")
+    trainer(whole, cached).run()
+    broken = but(config, train__out=tmp_path / "broken")
+    first = trainer(broken, cached)
+    first._react = lambda: (first.save(), (_ for _ in ()).throw(KeyboardInterrupt))[0] if (
+        first.progress.step == 4
+    ) else None
+    with pytest.raises(KeyboardInterrupt):
+        first.run()
+    second = trainer(broken, cached)
+    assert second.progress.step == 4
+    second.run()
+    assert_same(state_of(tmp_path / "whole"), state_of(tmp_path / "broken"))
+
+
+def test_save_now_saves_and_takes_the_wish_away(config, cached):
+    run = trainer(config, cached)
+    (config.train.out / SAVE_NOW).touch()
+    run.step([run.batches[0]])
+    run._react()
+    assert [path.name for path in checkpoints(config.train.out)] == ["checkpoint-000001"]
+    assert not (config.train.out / SAVE_NOW).exists()
+
+
+def test_a_signal_saves_after_the_step(config, cached):
+    run = trainer(config, cached)
+    run._note = lambda *_: os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(TrainingStopped, match="SIGTERM at step 1: saved") as caught:
+        run.run()
+    assert caught.value.on_request
+    assert trainer(config, cached).progress.step == 1
+
+
+def test_another_configuration_is_refused(config, cached):
+    run = trainer(config, cached)
+    run.step([run.batches[0]])
+    run.save()
+    with pytest.raises(DataError, match="made with another configuration"):
+        trainer(but(config, train__learning_rate=2e-3), cached)
+    assert trainer(but(config, train__checkpoint_every=9), cached).progress.step == 1
+
+
+def test_a_damaged_checkpoint_is_named(config, cached):
+    run = trainer(config, cached)
+    run.step([run.batches[0]])
+    path = run.save() / OPTIMIZER
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(DataError, match="checkpoint-000001 is damaged"):
+        trainer(config, cached)
+
+
+def test_not_a_number_stops_names_the_batch_and_keeps_the_last_good_state(config, cached):
+    run = trainer(config, cached)
+    run.step([run.batches[0]])
+    good = {n: p.detach().clone() for n, p in run.network.named_parameters()}
+    batch = run.batches[1]
+    batch.clean[0] = float("nan")
+    with pytest.raises(TrainingStopped) as caught:
+        run.step([batch])
+    words = str(caught.value)
+    assert "step 1: the loss is not finite" in words
+    assert batch.names[0] in words
+    assert "first bad layer: transformer.patch_embed" in words
+    assert "The last good state is" in words
+    assert all(torch.equal(p, good[n]) for n, p in run.network.named_parameters())
+    weights = load_file(checkpoints(config.train.out)[-1] / WEIGHTS)
+    assert all(torch.isfinite(tensor).all() for tensor in weights.values())
+
+
+def test_a_spike_is_skipped_and_noted(config, cached):
+    config = but(config, train__loss_spike=3.0)
+    run = trainer(config, cached)
+    run.progress.recent = [1.0] * 60
+    batch = run.batches[0]
+    batch.clean *= 100
+    before = {n: p.detach().clone() for n, p in run.network.named_parameters()}
+    run.step([batch])
+    assert run.progress.skipped == 1
+    assert all(torch.equal(p, before[n]) for n, p in run.network.named_parameters())
+    (row,) = [json.loads(x) for x in (config.train.out / METRICS).read_text().splitlines()]
+    assert "the loss jumped" in row["refused"]
+
+
+def test_too_many_unreadable_samples_stop_the_run(config, cached):
+    config = but(config, train__max_bad_share=0.2, train__steps=40)
+    rows, parts = cached
+    run = trainer(config, cached)
+    del (broken := dict(parts["video"].places))["clip003"]
+    kept, parts["video"].places = parts["video"].places, broken
+    try:
+        with pytest.raises(TrainingStopped, match="could not be read, more than"):
+            for step in range(40):
+                batch = run.batches[step]
+                batch.weight[:2] = 0
+                run.step([batch])
+    finally:
+        parts["video"].places = kept
+    assert rows
+
+
+SCRIPT = """
+import sys, torch
+torch.set_num_threads(1)
+sys.path[:0] = {paths!r}
+from pathlib import Path
+from accelerate import Accelerator
+from fantasyid.training.batches import Batches
+from fantasyid.training.cache import Part
+from fantasyid.training.loop import Trainer
+from fantasyid.training.network import build_network
+import pickle
+config, rows, folder = pickle.loads(Path({file!r}).read_bytes())
+parts = {{n: Part(Path(folder) / n).load() for n in ("video", "text", "features", "vertices", "face")}}
+run = Trainer(config, Accelerator(cpu=True), build_network(config), Batches(config, rows, parts, 0.7))
+print("from", run.progress.step, flush=True)
+run.run()
+print("done", flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_it_ends_as_an_unbroken_run(config, cached, tmp_path):
+    """`kill -9` at any moment, also while a checkpoint is written."""
+    import pickle
+
+    from conftest import ROOT
+
+    rows, parts = cached
+    whole = but(config, train__out=tmp_path / "whole", train__steps=12, train__checkpoint_every=1)
+    trainer(whole, cached).run()
+    killed = but(whole, train__out=tmp_path / "killed")
+    file = tmp_path / "run.pickle"
+    file.write_bytes(pickle.dumps((killed, rows, str(parts["video"].folder.parent))))
+    code = SCRIPT.format(paths=[str(ROOT), str(ROOT / "tests")], file=str(file))
+    moments, kills, done = random.Random(0), 0, False
+    while not done:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("from")
+        if kills < 8:
+            time.sleep(moments.uniform(0.0, 0.6))
+            process.kill()
+            kills += 1
+            process.wait()
+            for path in checkpoints(killed.train.out):
+                load_file(path / WEIGHTS)
+                torch.load(path / OPTIMIZER, weights_only=True)
+        else:
+            done = process.wait(timeout=300) == 0
+    assert_same(state_of(tmp_path / "whole"), state_of(tmp_path / "killed"))
