@@ -18,7 +18,7 @@ from torch import Tensor
 from ..face.eva_clip import EvaConfig, EvaVisionTransformer
 from ..face.eva_clip import preprocess as tower_pixels
 from ..geometry.deca import DecaConfig, DecaEncoder, split_code
-from ..geometry.deca import preprocess as deca_pixels
+from ..geometry.deca_photo import preprocess as deca_pixels
 from ..geometry.flame import Flame, FlameConfig
 from ..weights.fingerprint import sha256_of_file
 from ..weights.keys import shapes_of

@@ -30,12 +30,13 @@ from ..injection.layers import (
     LayerKeysValues,
     injected_blocks,
 )
-from ..weights.keys import sort_released_keys, to_released
-from ..weights.read import read_model
+from ..weights.keys import shapes_of, to_released
+from ..weights.released import read_released
 from ..weights.third_party import read_mesh_tables
 from .batches import Batch
 from .config import Config, Model
 from .manifest import DataError
+from .swapping import keep_on_host
 
 HEAD_DIM = 64
 
@@ -268,6 +269,9 @@ def build_transformer(config: Config) -> CogVideoXTransformer3DModel:
                                            target_modules=names))  # fmt: skip
     if config.train.fp8_base:
         transformer.enable_layerwise_casting(torch.float8_e4m3fn, torch.bfloat16)
+    if config.train.swap_blocks:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        keep_on_host(transformer.transformer_blocks[-config.train.swap_blocks :], device)
     if config.train.gradient_checkpointing:
         transformer.enable_gradient_checkpointing()
     return transformer
@@ -277,25 +281,22 @@ def read_transformer(path: Path) -> CogVideoXTransformer3DModel:
     """diffusers' class around the weights of a released folder, or of one file of either naming.
 
     Raises:
-        DataError: The weights are not those of CogVideoX image-to-video 1.0.
+        ValueError: The weights are not those of CogVideoX image-to-video 1.0.
     """
-    state_dict = read_model(path)
-    keys = sort_released_keys(state_dict)
-    try:
-        sizes = TransformerConfig.from_shapes(
-            {k: state_dict[v].shape for k, v in keys.base.items()}
-        )
-    except ValueError as error:
-        raise DataError(f"weights.transformer {path}: {error}") from error
+    weights = read_released(path).base()
+    sizes = TransformerConfig.from_shapes(shapes_of(weights))
     transformer = CogVideoXTransformer3DModel(
-        num_attention_heads=sizes.dim // HEAD_DIM, attention_head_dim=HEAD_DIM, in_channels=32,
-        out_channels=sizes.out_channels, time_embed_dim=sizes.time_dim,
-        text_embed_dim=sizes.text_dim, num_layers=sizes.blocks,
+        num_attention_heads=sizes.dim // HEAD_DIM,
+        attention_head_dim=HEAD_DIM,
+        in_channels=32,
+        out_channels=sizes.out_channels,
+        time_embed_dim=sizes.time_dim,
+        text_embed_dim=sizes.text_dim,
+        num_layers=sizes.blocks,
         use_rotary_positional_embeddings=True,
         use_learned_positional_embeddings=bool(sizes.positions),
-    )  # fmt: skip
-    weights = to_released("base", {k: state_dict[v] for k, v in keys.base.items()})
-    transformer.load_state_dict(weights, strict=False)
+    )
+    transformer.load_state_dict(to_released("base", weights))
     return transformer
 
 
@@ -310,58 +311,57 @@ def build_network(config: Config) -> TrainedNetwork:
     """
     model, transformer = config.model, build_transformer(config)
     torch.manual_seed(config.train.seed + 1)
-    sizes, start = AdapterSizes.of(model), {}
     blocks, dim = len(transformer.transformer_blocks), transformer.proj_out.in_features
-    abstractor, fusion = sizes.abstractor(), sizes.fusion()
     if blocks % model.injector_interval:
         raise DataError(
             f"model.injector_interval {model.injector_interval} does not divide {blocks} blocks"
         )
     count = blocks // model.injector_interval if model.layer_aware else 1
+    path = config.weights.adapter
+    modules = fresh_adapter(model, count, dim) if path is None else read_adapter(path, count, dim)
+    dtype = getattr(torch, config.train.trained_dtype)
+    abstractor, fusion, keys_values, injectors = (module.to(dtype) for module in modules)
+    return TrainedNetwork(
+        transformer, abstractor, fusion if model.vertices else None, keys_values, injectors,
+        model.injector_interval, read_mesh_tables(config.weights.mesh_transforms),
+    )  # fmt: skip
+
+
+def fresh_adapter(model: Model, count: int, dim: int) -> list[nn.Module]:
+    """Abstractor, fusion and both halves of the injectors, drawn from torch's generator.
+
+    Args:
+        count: Injectors.
+        dim: Width of the base.
+    """
+    sizes = AdapterSizes.of(model)
     injection = InjectionConfig(count, dim, sizes.context_dim)
-    if config.weights.adapter is not None:
-        start = read_adapter(config.weights.adapter)
-        shapes = {part: {k: v.shape for k, v in names.items()} for part, names in start.items()}
-        abstractor = AbstractorConfig.from_shapes(shapes["abstractor"])
-        fusion = FusionConfig.from_shapes(shapes["fusion"])
-        found = InjectionConfig.from_shapes(shapes["injection"])
-        if (found.num_injectors, found.dim) != (count, dim):
-            raise DataError(
-                f"weights.adapter {config.weights.adapter} has {found.num_injectors} injectors for "
-                f"hidden states {found.dim} wide; this training has {count} for {dim}: set "
-                "model.injector_interval, or start from the adapter of this base"
-            )
-        injection = found
-    network = TrainedNetwork(
-        transformer,
-        FaceAbstractor(abstractor) if model.abstractor == "c_abstractor" else QFormer(sizes),
-        VertexFusion(fusion) if model.vertices else None,
+    plain = model.abstractor == "c_abstractor"
+    return [
+        FaceAbstractor(sizes.abstractor()) if plain else QFormer(sizes),
+        VertexFusion(sizes.fusion()),
         LayerKeysValues(injection),
         LayerInjectors(injection),
-        model.injector_interval,
-        read_mesh_tables(config.weights.mesh_transforms),
-    )
-    if start:
-        network.abstractor.load_state_dict(start["abstractor"])
-        if network.fusion is not None:
-            network.fusion.load_state_dict(start["fusion"])
-        for half in (network.keys_values, network.injectors):
-            mine = half.state_dict().keys()
-            half.load_state_dict({k: v for k, v in start["injection"].items() if k in mine})
-    return network
+    ]
 
 
-def read_adapter(path: Path) -> dict[str, dict[str, Tensor]]:
-    """The weights of an adapter by part, under our names, float32.
+def read_adapter(path: Path, count: int, dim: int) -> list[nn.Module]:
+    """The same from a file, released or exported.
 
     Raises:
-        DataError: The file holds no adapter.
+        DataError: Its injectors are for another base.
+        ValueError: It is no adapter, or damaged.
     """
-    state_dict = read_model(path)
-    keys = sort_released_keys(state_dict)
-    if not keys.has_adapter:
-        raise DataError(f"weights.adapter {path} holds no FantasyID adapter")
-    return {
-        part: {ours: state_dict[key].float() for ours, key in getattr(keys, part).items()}
-        for part in ("abstractor", "fusion", "injection")
-    }
+    modules = []
+    for part in read_released(path).adapter_modules():
+        module = part.build(device=None, dtype=None, operations=nn)
+        module.load_state_dict({name: tensor.float() for name, tensor in part.weights.items()})
+        modules.append(module)
+    found = modules[-1].config
+    if (found.num_injectors, found.dim) != (count, dim):
+        raise DataError(
+            f"weights.adapter {path} has {found.num_injectors} injectors for hidden states "
+            f"{found.dim} wide; this training has {count} for {dim}: set model.injector_interval, "
+            "or start from the adapter of this base"
+        )
+    return modules

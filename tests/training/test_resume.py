@@ -60,9 +60,11 @@ def test_stopped_and_resumed_equals_unbroken(config, cached, tmp_path):
     trainer(whole, cached).run()
     broken = but(config, train__out=tmp_path / "broken")
     first = trainer(broken, cached)
-    first._react = lambda: (first.save(), (_ for _ in ()).throw(KeyboardInterrupt))[0] if (
-        first.progress.step == 4
-    ) else None
+    first._react = lambda: (
+        (first.save(), (_ for _ in ()).throw(KeyboardInterrupt))[0]
+        if (first.progress.step == 4)
+        else None
+    )
     with pytest.raises(KeyboardInterrupt):
         first.run()
     second = trainer(broken, cached)
