@@ -66,7 +66,9 @@ def averaged_weights(network: nn.Module, average: Average) -> dict[str, Tensor]:
     """The trained weights' average under the network's names, whole and on the CPU."""
     average.swap()
     try:
-        return get_model_state_dict(network, options=WHOLE)
+        # Copies: on a CPU the state dict shares the memory of the weights, which are swapped back.
+        state_dict = get_model_state_dict(network, options=WHOLE)
+        return {name: tensor.clone() for name, tensor in state_dict.items()}
     finally:
         average.swap()
 

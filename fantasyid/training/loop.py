@@ -92,6 +92,9 @@ class Trainer:
         self.config, self.accelerator, self.batches = config, accelerator, batches
         self.validate, self.out, self.progress = validate, config.train.out, Progress()
         self.stopping: str = ""
+        # Sums in a fixed order, so that a resumed run ends in the same bits; what has no such form
+        # on a device is named by torch and runs as it is.
+        torch.use_deterministic_algorithms(True, warn_only=True)
         self.waited_s = 0.0
         self.network = accelerator.prepare(network)
         self.optimizer = accelerator.prepare(make_optimizer(self.network, config))
