@@ -68,7 +68,14 @@ def cache(config: Config, options: argparse.Namespace) -> int:
     """Fill the cache."""
     from tqdm import tqdm
 
-    from .cache import PARTS, check_space, expected_bytes, fill_cache, open_parts
+    from .cache import (
+        PARTS,
+        check_space,
+        expected_bytes,
+        export_webdataset,
+        fill_cache,
+        open_parts,
+    )
     from .encoders import Encoders
     from .manifest import read_manifest
 
@@ -94,8 +101,6 @@ def cache(config: Config, options: argparse.Namespace) -> int:
 
         fill_cache(rows, config, encoders, note)
     if options.webdataset:
-        from .cache import export_webdataset
-
         export_webdataset(rows, open_parts(config, encoders), options.webdataset)
     say(f"{len(rows) - len(failed)} of {len(rows)} clips are cached in {config.work / 'cache'}")
     share = len(failed) / len(rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -14,6 +14,9 @@ from .config import Config
 from .loss import draw_timesteps
 from .manifest import ClipRow, DataError
 from .order import Order, generator, share
+
+PER_SAMPLE = ("clean", "noise", "timesteps", "text", "keep_latent", "keep", "weight", "mask")
+PER_REFERENCE = ("face_latent", "features", "vertices")
 
 
 @dataclass(slots=True)
@@ -54,12 +57,9 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The same on a device."""
-        moved = {
-            name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
-            for name in self.__slots__
-            for value in (getattr(self, name),)
-        }
-        return Batch(**moved)
+        tensors = {name: getattr(self, name) for name in (*PER_SAMPLE, *PER_REFERENCE)}
+        moved = {name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()}
+        return replace(self, **moved)
 
 
 class Batches(Dataset[Batch]):
@@ -131,22 +131,10 @@ class Batches(Dataset[Batch]):
             for (place, unit), reference in zip(mine, references, strict=True)
             for i in range(train.samples_per_reference)
         ]
-        stacked = {
-            name: torch.stack([sample[name] for sample in samples])
-            for name in (
-                "clean",
-                "noise",
-                "timesteps",
-                "text",
-                "keep_latent",
-                "keep",
-                "weight",
-                "mask",
-            )
-        }
+        stacked = {name: torch.stack([sample[name] for sample in samples]) for name in PER_SAMPLE}
         shared = {
             name: torch.stack([reference[name] for reference in references])
-            for name in ("face_latent", "features", "vertices")
+            for name in PER_REFERENCE
         }
         failures = [w for one in (*references, *samples) for w in one["failures"]]
         names = [sample["name"] for sample in samples]

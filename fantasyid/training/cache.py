@@ -9,15 +9,17 @@ index; a shard is there whole or not at all.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import shutil
+import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from torch import Tensor
 
 from .config import Config
@@ -195,7 +197,7 @@ def expected_bytes(rows: Sequence[ClipRow], config: Config, encoders: Encoders) 
     """How much each part takes on disk once it holds all the rows."""
     size = getattr(torch, config.cache.dtype).itemsize
     latent_frames = (config.curate.frames - 1) // 4 + 1
-    found = dict.fromkeys(PARTS, 0)
+    found: dict[str, int] = dict.fromkeys(PARTS, 0)
     for row in rows:
         views, area = len(row.yaw_deg), row.width * row.height // 64
         found["video"] += 2 * encoders.latent_channels * latent_frames * area * size
@@ -268,3 +270,28 @@ def face_latents(row: ClipRow, manifest: Path, config: Config, encoders: Encoder
             draws.append(encoders.moments(noisy)[:, 0])
     count = config.cache.face_latent_draws
     return torch.stack(draws).unflatten(0, (len(draws) // count, count))
+
+
+def export_webdataset(
+    rows: Sequence[ClipRow], parts: dict[str, Part], folder: Path, per_shard: int = 64
+) -> None:
+    """The cache as tar shards that webdataset reads: one sample a clip, one file a part."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for first in range(0, len(rows), per_shard):
+        target = folder / f"shard-{first // per_shard:05d}.tar"
+        with tarfile.open(f"{target}.partial", "w") as archive:
+            for row in rows[first : first + per_shard]:
+                files = {
+                    f"{name}.safetensors": save({name: parts[name].get(_key(row, name))})
+                    for name in PARTS
+                }
+                files["txt"] = row.caption.encode()
+                for suffix, content in files.items():
+                    entry = tarfile.TarInfo(f"{row.clip}.{suffix}")
+                    entry.size = len(content)
+                    archive.addfile(entry, io.BytesIO(content))
+        os.replace(f"{target}.partial", target)
+
+
+def _key(row: ClipRow, part: str) -> str:
+    return caption_key(row.caption) if part == "text" else row.clip

@@ -51,7 +51,8 @@ class Average:
         if not self.parameters:
             return
         decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(self.shadow, [p.detach().float() for p in self.parameters], 1 - decay)
+        for shadow, parameter in zip(self.shadow, self.parameters, strict=True):
+            shadow.lerp_(parameter.detach().float(), 1 - decay)
 
     @torch.no_grad()
     def swap(self) -> None:
@@ -67,7 +68,7 @@ def averaged_weights(network: nn.Module, average: Average) -> dict[str, Tensor]:
     average.swap()
     try:
         # Copies: on a CPU the state dict shares the memory of the weights, which are swapped back.
-        state_dict = get_model_state_dict(network, options=WHOLE)
+        state_dict: Any = get_model_state_dict(network, options=WHOLE)
         return {name: tensor.clone() for name, tensor in state_dict.items()}
     finally:
         average.swap()
@@ -88,6 +89,7 @@ def save_checkpoint(
     Raises:
         DataError: The disk is full; nothing is left under the final name.
     """
+    weights: Any
     weights, moments = get_state_dict(network, optimizer, options=WHOLE)
     averaged = averaged_weights(network, average)
     target = out / f"checkpoint-{step:06d}"
@@ -131,7 +133,8 @@ def load_checkpoint(
     try:
         state = json.loads((path / STATE).read_text("utf-8"))
         moments = torch.load(path / OPTIMIZER, map_location="cpu", weights_only=True)
-        weights, averaged = load_file(path / WEIGHTS), load_file(path / EMA)
+        weights: Any = load_file(path / WEIGHTS)
+        averaged: Any = load_file(path / EMA)
     except Exception as error:
         raise DataError(
             f"{path} is damaged ({error}): delete the folder; the run then goes on from the one "

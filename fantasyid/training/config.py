@@ -201,6 +201,7 @@ class Validate:
         every: Steps between validations; 0 switches them off.
         references: Photos, one person each.
         prompts: Text, every one with every person.
+        detector: Who finds faces, one of the nodes' names.
         recognizer: ArcFace ONNX file for RS and IFS; without it FM alone is measured.
     """
 
@@ -211,6 +212,7 @@ class Validate:
     cfg: float = 6.0
     seed: int = 0
     recognizer: Path | None = None
+    detector: str = "auto"
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,10 +72,12 @@ class Encoders:
     @cached_property
     def vae(self) -> Any:
         """diffusers' `AutoencoderKLCogVideoX`."""
-        from diffusers import AutoencoderKLCogVideoX
+        from diffusers.models.autoencoders.autoencoder_kl_cogvideox import (
+            AutoencoderKLCogVideoX,
+        )
 
-        vae = AutoencoderKLCogVideoX.from_pretrained(self.weights.vae)
-        return vae.to(self.device).eval().requires_grad_(False)  # pyright: ignore[reportAttributeAccessIssue]
+        vae: Any = AutoencoderKLCogVideoX.from_pretrained(self.weights.vae)
+        return vae.to(self.device).eval().requires_grad_(False)
 
     @property
     def latent_channels(self) -> int:
@@ -91,8 +93,9 @@ class Encoders:
     def _text(self) -> tuple[Any, Any]:
         from transformers import AutoTokenizer, T5EncoderModel
 
-        encoder = T5EncoderModel.from_pretrained(self.weights.text_encoder).to(self.device).eval()
-        return AutoTokenizer.from_pretrained(self.weights.tokenizer), encoder
+        encoder: Any = T5EncoderModel.from_pretrained(self.weights.text_encoder)
+        tokenizer = AutoTokenizer.from_pretrained(self.weights.tokenizer)
+        return tokenizer, encoder.to(self.device).eval()
 
     @property
     def text_width(self) -> int:

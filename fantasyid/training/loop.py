@@ -177,7 +177,8 @@ class Trainer:
                 loss = loss_of(self.network, batch.to(accelerator.device), self.config)
                 accelerator.backward(loss / len(parts))
             total += loss.detach() / len(parts)
-        loss = float(accelerator.reduce(total, "mean"))
+        mean: Any = accelerator.reduce(total, "mean")
+        loss = float(mean)
         norm = accelerator.clip_grad_norm_(self.network.parameters(), train.max_grad_norm)
         norm = float(norm) if norm is not None else 0.0
         problem = self._problem(loss, norm)

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -95,7 +96,7 @@ def read_manifest(folder: Path) -> list[ClipRow]:
         columns = pyarrow.parquet.read_table(path).to_pydict()
         names = ClipRow.__dataclass_fields__
         rows = [
-            ClipRow(*(_tuple(value) for value in values))
+            ClipRow(*map(_tuple, values))
             for values in zip(*(columns[name] for name in names), strict=True)
         ]
     except (pyarrow.ArrowInvalid, KeyError, OSError) as error:
@@ -105,7 +106,7 @@ def read_manifest(folder: Path) -> list[ClipRow]:
     return rows
 
 
-def _tuple(value: object) -> object:
+def _tuple(value: Any) -> Any:
     return tuple(_tuple(v) for v in value) if isinstance(value, list) else value
 
 
@@ -155,6 +156,7 @@ def decode_frames(
         DataError: The file cannot be decoded, or ends too early.
     """
     import av
+    import av.error
 
     made = 0
     try:
@@ -181,7 +183,7 @@ def decode_frames(
                 while made < count and start_s + made / fps < last.time + length_s - 1e-6:
                     yield _sized(last, size)
                     made += 1
-    except (av.FFmpegError, IndexError) as error:
+    except (av.error.FFmpegError, IndexError) as error:
         raise DataError(f"{path} cannot be decoded as a video: {error}") from error
     if made < count:
         raise DataError(f"{path} ends after {made} of {count} frames from {start_s:g} s on")

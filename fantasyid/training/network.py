@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import CogVideoXTransformer3DModel
+from diffusers.models.transformers.cogvideox_transformer_3d import CogVideoXTransformer3DModel
 from torch import Tensor, nn
 
 from ..cogvideox.config import TransformerConfig
@@ -81,7 +81,9 @@ class AdapterSizes:
                 f"model.adapter_sizes has {', '.join(unknown)}, known are "
                 f"{', '.join(sorted(known))}"
             )
-        given = {k: tuple(v) if isinstance(v, list) else v for k, v in model.adapter_sizes.items()}
+        given: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in model.adapter_sizes.items()
+        }
         return AdapterSizes(**given)
 
     def abstractor(self) -> AbstractorConfig:
@@ -152,8 +154,8 @@ class TrainedNetwork(nn.Module):
         self,
         transformer: CogVideoXTransformer3DModel,
         abstractor: nn.Module,
-        fusion: VertexFusion | None,
-        keys_values: LayerKeysValues,
+        fusion: nn.Module | None,
+        keys_values: nn.Module,
         injectors: LayerInjectors,
         interval: int,
         tables: MeshTables,
@@ -260,7 +262,7 @@ def build_transformer(config: Config) -> CogVideoXTransformer3DModel:
     trains = model.base == "full"
     transformer.requires_grad_(trains)
     if not trains and config.train.precision == "bf16":
-        transformer.to(torch.bfloat16)
+        nn.Module.to(transformer, torch.bfloat16)
     if model.base == "lora":
         from peft import LoraConfig
 
@@ -271,7 +273,7 @@ def build_transformer(config: Config) -> CogVideoXTransformer3DModel:
         transformer.enable_layerwise_casting(torch.float8_e4m3fn, torch.bfloat16)
     if config.train.swap_blocks:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        keep_on_host(transformer.transformer_blocks[-config.train.swap_blocks :], device)
+        keep_on_host(list(transformer.transformer_blocks)[-config.train.swap_blocks :], device)
     if config.train.gradient_checkpointing:
         transformer.enable_gradient_checkpointing()
     return transformer
@@ -321,6 +323,7 @@ def build_network(config: Config) -> TrainedNetwork:
     modules = fresh_adapter(model, count, dim) if path is None else read_adapter(path, count, dim)
     dtype = getattr(torch, config.train.trained_dtype)
     abstractor, fusion, keys_values, injectors = (module.to(dtype) for module in modules)
+    assert isinstance(injectors, LayerInjectors)
     return TrainedNetwork(
         transformer, abstractor, fusion if model.vertices else None, keys_values, injectors,
         model.injector_interval, read_mesh_tables(config.weights.mesh_transforms),

@@ -12,6 +12,7 @@ from .encoders import Encoders
 from .loop import Trainer
 from .manifest import read_manifest
 from .network import build_network
+from .validation import make_validation
 
 
 def make_trainer(config: Config, validate: bool) -> Trainer:

@@ -20,6 +20,12 @@ from ..cogvideox.schedule import (
     previous_timesteps,
     trailing_timesteps,
 )
+from ..evaluation.metrics.clips import frames_of_pictures
+from ..evaluation.metrics.measure import Tools, measure
+from ..face.align import SKIP, FaceChoice, align_faces
+from ..face.crop import FACE_TEMPLATE_PX
+from ..face.recognizer import open_recognizer
+from ..face.sources import FaceSources, open_clip_detector
 from .config import Config
 from .encoders import Encoders
 from .loop import METRICS
@@ -28,6 +34,7 @@ from .network import TrainedNetwork
 from .order import generator
 
 PAGE = "validation.html"
+MEASURED = ("rs", "ifs", "fm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +185,7 @@ class Validation:
                 write_video(video, folder / name, curate.fps)
                 values = self.measure(video, person.crop)
                 rows.append({"video": name, "person": person.name, "prompt": prompt, **values})
-        means = {name: _mean([row[name] for row in rows]) for name in ("rs", "ifs", "fm")}
+        means = {name: _mean([row[name] for row in rows]) for name in MEASURED}
         (folder / "values.json").write_text(json.dumps({"mean": means, "videos": rows}, indent=1))
         with (self.config.train.out / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "validation": means}) + "\n")
@@ -245,8 +252,26 @@ def make_validation(config: Config, encoders: Encoders) -> Validation:
     Raises:
         DataError: A reference cannot be read or shows no face.
     """
-    recognizer = None
-    if config.validate.recognizer is not None:
-        recognizer = open_recognizer(config.validate.recognizer)
-    people = encode_people(config.validate.references, config, encoders, crop_of)
-    return Validation(config, encoders, people, partial(measure_video, recognizer))
+    path = config.validate.recognizer
+    recognizer = None if path is None else open_recognizer(path)
+    sources = FaceSources("", None, None, config.validate.detector, ())
+    detect = open_clip_detector(sources)
+
+    def crop(photo: Tensor) -> Tensor:
+        (found,) = align_faces([photo.float() / 255.0], sources, FaceChoice("largest"), SKIP)
+        if found.crop.empty_reason:
+            raise DataError(f"validate.references: {found.crop.empty_reason}")
+        return (found.crop.images[0] * 255.0).round().to(torch.uint8)
+
+    def values(video: Tensor, reference: Tensor) -> dict[str, float | None]:
+        known = (
+            ()
+            if recognizer is None
+            else (recognizer.embed(reference.float() / 255.0, FACE_TEMPLATE_PX),)
+        )
+        tools = Tools(detect, recogniser=recognizer, references=known)
+        measured = measure(frames_of_pictures(video.float() / 255.0), tools)
+        return {name: measured.mean(name) for name in MEASURED}
+
+    people = encode_people(config.validate.references, config, encoders, crop)
+    return Validation(config, encoders, people, values)

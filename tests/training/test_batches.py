@@ -116,7 +116,7 @@ def test_an_unreadable_sample_is_named_and_counts_as_nothing(config, tmp_path):
     data = bytearray(shard.read_bytes())
     shard.write_bytes(data[: len(data) // 2])
     parts["video"]._open.clear()
-    with pytest.raises(DataError, match="nothing in .*video can be read"):
+    with pytest.raises(DataError, match=r"nothing in .*video can be read"):
         found[1]
     shard.write_bytes(data)
     del parts["video"].places["clip002"]
