@@ -9,6 +9,7 @@ import shutil
 import signal
 import statistics
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
@@ -189,7 +190,10 @@ class Trainer:
             self.average.update(self.progress.step)
             self.progress.recent = [*self.progress.recent, loss][-SPIKE_WINDOW:]
         self.optimizer.zero_grad(set_to_none=True)
-        self.schedule.step()
+        with warnings.catch_warnings():
+            # torch warns where the very first step was refused.
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
+            self.schedule.step()
         self.progress.step += 1
         return loss, norm
 

@@ -81,7 +81,7 @@ def compare(network: TrainedNetwork, batch, config) -> None:
     network.zero_grad(set_to_none=True)
     theirs = oracle(network, batch, base)
     theirs.backward()
-    assert float(mine) == pytest.approx(float(theirs), rel=1e-5)
+    assert mine.item() == pytest.approx(theirs.item(), rel=1e-5)
     others = {f"transformer.{n}": p.grad for n, p in base.named_parameters()}
     others |= {n: p.grad for n, p in network.named_parameters() if p.grad is not None}
     assert set(gradients) == {n for n, g in others.items() if g is not None}
