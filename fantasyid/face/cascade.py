@@ -28,8 +28,8 @@ from .faces import (
 NAME = "scikit-image cascade"
 
 # Long sides at which the cascade looks, each one as it is and mirrored: a face is where three
-# quarters of the looks agree. The cascade compares grey levels by order alone and so sees faces
-# in the noise of dark cloth too: a face has contrast as well (deviation of grey in [0, 1]).
+# quarters of the looks agree. The cascade compares gray levels by order alone and so sees faces
+# in the noise of dark cloth too: a face has contrast as well (deviation of gray in [0, 1]).
 _SIDES = (640, 540, 450, 380)
 _QUICK_SIDES, _CHECK_SIDES, _QUICK_DIVISOR = (640,), (640, 540), 14
 _AGREEMENT = 0.75
@@ -141,7 +141,7 @@ def _agreed(
 
 
 def _contrast(photo: Tensor, face: DetectedFace) -> float:
-    """Deviation of grey inside the box."""
+    """Deviation of gray inside the box."""
     x0, y0, x1, y1 = (max(0, round(v)) for v in face.box)
     return float(photo[y0:y1, x0:x1].float().mean(-1).std())
 

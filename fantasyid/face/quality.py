@@ -35,11 +35,11 @@ def sharpness(crop: Tensor) -> float:
         crop: `(512, 512, 3)` RGB in [0, 1].
     """
     rows, columns = FACE_REGION
-    grey = (crop[rows, columns].float() @ crop.new_tensor(_LUMA).float())[None, None]
-    grey = avg_pool2d(grey, 2)
-    kernel = grey.new_tensor([[0, 1, 0], [1, -4, 1], [0, 1, 0]])[None, None]
-    edges = conv2d(grey, kernel)
-    return float(edges.var() / (grey.var() + 1e-4))
+    gray = (crop[rows, columns].float() @ crop.new_tensor(_LUMA).float())[None, None]
+    gray = avg_pool2d(gray, 2)
+    kernel = gray.new_tensor([[0, 1, 0], [1, -4, 1], [0, 1, 0]])[None, None]
+    edges = conv2d(gray, kernel)
+    return float(edges.var() / (gray.var() + 1e-4))
 
 
 def eye_distance(points: Sequence[Sequence[float]]) -> float:

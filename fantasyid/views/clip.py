@@ -70,7 +70,7 @@ class _Follower:
         """Look at the next frame."""
         facts = self.collector.facts
         facts.frames += 1
-        now = pyramid(frame.grey)
+        now = pyramid(frame.gray)
         due = frame.number % _DETECT_EVERY == 0
         if self._before is not None and is_cut(self._before[-1], now[-1]):
             facts.cuts += 1
@@ -100,7 +100,7 @@ class _Follower:
 
     def _look(self, frame: ClipFrame) -> None:
         """Let the detector begin a track, confirm it, or give it up."""
-        faces = self._detect(frame.small_colour())
+        faces = self._detect(frame.small_color())
         self.collector.facts.several_faces += len(faces) > 1
         if self._track is not None and self._person is not None:
             self._confirm(self._track, self._person, faces)
@@ -123,7 +123,7 @@ class _Follower:
 
     def _begin(self, frame: ClipFrame, faces: list[DetectedFace]) -> None:
         """Follow somebody: who was lost here, whom the recognizer knows, or a new person."""
-        height, width = frame.grey.shape
+        height, width = frame.gray.shape
         back = None
         if self._last_box is not None and self._lost_for < _RETURN_WITHIN:
             back = face_nearest_box(faces, self._last_box, _LEAST_OVERLAP)
@@ -132,7 +132,7 @@ class _Follower:
         self._track = track
         if back is None or self._person is None:
             points = track.points / frame.scale
-            known = self.collector.recognize(lambda: cut_view(frame.colour(), points))
+            known = self.collector.recognize(lambda: cut_view(frame.color(), points))
             self._person, self._pending = known or self.collector.meet(), ViewPool()
 
     def _consider(self, frame: ClipFrame, track: TrackedFace, person: Person) -> None:
@@ -144,23 +144,23 @@ class _Follower:
         box = (x0, y0, x1, y1)
         if not self.collector.is_large(box):
             return
-        quick = quick_sharpness(frame.grey, track.box)
+        quick = quick_sharpness(frame.gray, track.box)
         if not (person.pool.wants(pose, quick) and self._pending.wants(pose, quick)):
             return
         points = track.points / frame.scale
-        photo = frame.colour()
+        photo = frame.color()
         crop = cut_view(photo, points)
         if self.collector.is_clear(crop, person):
             view = make_view(frame.number, frame.seconds, pose, crop, box, points)
             self.collector.keep(person, view, photo, self._pending, quick)
 
 
-def quick_sharpness(grey: NDArray[np.float32], box: Box) -> float:
+def quick_sharpness(gray: NDArray[np.float32], box: Box) -> float:
     """Sharpness of `(h, w)` inside a box, comparable between frames of one clip only."""
-    height, width = grey.shape
+    height, width = gray.shape
     x0, x1 = (min(max(round(v), 0), width) for v in (box[0], box[2]))
     y0, y1 = (min(max(round(v), 0), height) for v in (box[1], box[3]))
-    face = grey[y0:y1, x0:x1]
+    face = gray[y0:y1, x0:x1]
     if min(face.shape) < 3:
         return 0.0
     edges = (

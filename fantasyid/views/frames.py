@@ -27,18 +27,18 @@ class ClipFrame:
     Attributes:
         number: From 0.
         seconds: Its time in the clip, or None where nobody knows.
-        grey: `(h, w)` float32 in 0 to 255, at most `SMALL_SIDE_PX` on its long side.
-        scale: Pixels of `grey` per pixel of the frame.
-        colour: Gives `(H, W, 3)` RGB in [0, 1]; called for few frames only.
-        small_colour: Gives `(h, w, 3)`, of the size of `grey`; for the detector.
+        gray: `(h, w)` float32 in 0 to 255, at most `SMALL_SIDE_PX` on its long side.
+        scale: Pixels of `gray` per pixel of the frame.
+        color: Gives `(H, W, 3)` RGB in [0, 1]; called for few frames only.
+        small_color: Gives `(h, w, 3)`, of the size of `gray`; for the detector.
     """
 
     number: int
     seconds: float | None
-    grey: NDArray[np.float32]
+    gray: NDArray[np.float32]
     scale: float
-    colour: Callable[[], Tensor]
-    small_colour: Callable[[], Tensor]
+    color: Callable[[], Tensor]
+    small_color: Callable[[], Tensor]
 
 
 Frames = Generator[ClipFrame, None, None]
@@ -53,9 +53,9 @@ def frames_of_pictures(pictures: Iterable[Tensor], rate: float | None = None) ->
         size = (max(1, round(height * scale)), max(1, round(width * scale)))
         planes = picture.permute(2, 0, 1)[None]
         small = interpolate(planes, size, mode="bilinear", antialias=True)[0].permute(1, 2, 0)
-        grey = (small @ small.new_tensor(_LUMA) * 255).numpy()
+        gray = (small @ small.new_tensor(_LUMA) * 255).numpy()
         seconds = None if not rate else number / rate
-        yield ClipFrame(number, seconds, grey, scale, lambda it=picture: it, lambda it=small: it)
+        yield ClipFrame(number, seconds, gray, scale, lambda it=picture: it, lambda it=small: it)
 
 
 def frames_of_video(source: Any, start: float = 0.0, duration: float = 0.0) -> Frames:
@@ -117,17 +117,17 @@ def _of_decoded(frame: Any, number: int, seconds: float) -> ClipFrame:
         """A telephone's frame, turned as its file says."""
         return np.ascontiguousarray(np.rot90(picture, round(frame.rotation / 90) % 4))
 
-    def colours(**size: int) -> Tensor:
+    def colors(**size: int) -> Tensor:
         return torch.from_numpy(upright(frame.to_ndarray(format="rgb24", **size))).float() / 255
 
-    grey = upright(frame.reformat(format="gray", width=width, height=height).to_ndarray())
+    gray = upright(frame.reformat(format="gray", width=width, height=height).to_ndarray())
     return ClipFrame(
         number,
         seconds,
-        grey.astype(np.float32),
+        gray.astype(np.float32),
         scale,
-        colours,
-        lambda: colours(width=width, height=height),
+        colors,
+        lambda: colors(width=width, height=height),
     )
 
 

@@ -132,7 +132,7 @@ def read_photos(folder: Path, report: FolderReport) -> Iterator[Photo | None]:
 def read_photo(path: Path, most_pixels: int = MOST_PIXELS) -> Photo:
     """One photo.
 
-    Any depth becomes 8 bit, grey, CMYK and palettes become RGB, transparent pixels are laid on
+    Any depth becomes 8 bit, gray, CMYK and palettes become RGB, transparent pixels are laid on
     `GROUND`, and the first picture of an animation is taken.
 
     Args:
@@ -176,10 +176,10 @@ def _as_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16 bit, which older Pillows give as 32 bit
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 0xFFFF:
-            raise ValueError("its grey values have more than 16 bit")
+            raise ValueError("its gray values have more than 16 bit")
         return Image.fromarray((values // 257).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
-        raise ValueError("its grey values are fractions, which is no photo")
+        raise ValueError("its gray values are fractions, which is no photo")
     if not image.has_transparency_data:
         return image.convert("RGB")
     ground = Image.new("RGBA", image.size, (*GROUND, 255))

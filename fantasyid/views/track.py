@@ -25,7 +25,7 @@ _GRID_X_MM = np.arange(-48.0, 49.0, 12.0)
 _GRID_Y_MM = np.arange(-78.0, 43.0, 15.0)
 
 _LEVELS, _HALF_WINDOW, _ROUNDS = 3, 7, 8
-# A place must have this much contrast to be followed (least eigenvalue of its gradients, grey
+# A place must have this much contrast to be followed (least eigenvalue of its gradients, gray
 # levels of 255 squared per pixel), and face the camera by this cosine.
 _LEAST_TEXTURE, _LEAST_FACING = 4.0, 0.25
 _LEAST_POINTS = 10
@@ -82,9 +82,9 @@ def _face_grid() -> tuple[Array, Array]:
 GRID_MM, GRID_NORMALS = _face_grid()
 
 
-def pyramid(grey: ArrayLike) -> list[NDArray[np.float32]]:
-    """A grey picture `(H, W)` in 0 to 255, and copies of half and a quarter of its size."""
-    level = _smooth(np.asarray(grey, np.float32), 0.7)
+def pyramid(gray: ArrayLike) -> list[NDArray[np.float32]]:
+    """A gray picture `(H, W)` in 0 to 255, and copies of half and a quarter of its size."""
+    level = _smooth(np.asarray(gray, np.float32), 0.7)
     levels = [level]
     while len(levels) < _LEVELS and min(level.shape) >= 8 * _HALF_WINDOW:
         level = _smooth(level, 1.0)[::2, ::2]
@@ -190,7 +190,7 @@ def register(
 
 
 def sample(picture: NDArray[np.float32], places: Array) -> Array:
-    """A grey picture `(H, W)` between its pixels, at `(..., 2)` x and y; the edge is repeated."""
+    """A gray picture `(H, W)` between its pixels, at `(..., 2)` x and y; the edge is repeated."""
     height, width = picture.shape
     x = np.clip(places[..., 0], 0, width - 1.001)
     y = np.clip(places[..., 1], 0, height - 1.001)

@@ -260,9 +260,9 @@ def test_a_file_is_read_frame_by_frame_and_within_its_trim(ours, video):
     frames = collect.read_frames(video[1])
     first = next(frames)
     assert (first.number, first.seconds) == (0, 0.0)
-    assert first.grey.shape == (288, 512)
-    assert first.colour().shape == (288, 512, 3)
-    assert first.small_colour().shape == (288, 512, 3)
+    assert first.gray.shape == (288, 512)
+    assert first.color().shape == (288, 512, 3)
+    assert first.small_color().shape == (288, 512, 3)
     frames.close()
     trimmed = api.InputImpl.VideoFromFile(str(video[2]), start_time=0.25, duration=0.5)
     times = [f.seconds for f in collect.read_frames(trimmed)]

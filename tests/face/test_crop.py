@@ -163,7 +163,7 @@ def test_the_reduction_is_that_of_opencv() -> None:
     assert (reduced[..., 0] * 255 - torch.tensor(RECORDED_LANCZOS)).abs().max() <= 1
 
 
-def test_the_reduction_goes_only_down_and_keeps_flat_colour() -> None:
+def test_the_reduction_goes_only_down_and_keeps_flat_color() -> None:
     photo = pattern()
     same, scale = reduce_long_side(photo, 9)
     assert same is photo

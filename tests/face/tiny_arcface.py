@@ -1,6 +1,6 @@
 """A face recogniser of 300 kB with the input and output of insightface's ArcFace.
 
-The embedding is a fixed random projection of the face's colours in 7 x 7 fields: the same picture
+The embedding is a fixed random projection of the face's colors in 7 x 7 fields: the same picture
 gives the same vector, another person another one. Needs the onnx package.
 """
 
@@ -25,7 +25,7 @@ def write_arcface(path: Path, side: int = 112) -> None:
             "AveragePool", ["input.1"], ["fields"], kernel_shape=[cell] * 2, strides=[cell] * 2
         ),
         helper.make_node("Flatten", ["fields"], ["row"]),
-        # Without its mean colour: two people in one light are then strangers.
+        # Without its mean color: two people in one light are then strangers.
         helper.make_node("ReduceMean", ["row"], ["mean"], axes=[1], keepdims=1),
         helper.make_node("Sub", ["row", "mean"], ["rest"]),
         helper.make_node("MatMul", ["rest", "weight"], ["1333"]),

@@ -54,7 +54,7 @@ def write_scrfd(path: Path) -> None:
                 strides=[stride] * 2,
             )
         )
-        # The likeness is 2 for magenta, 0 for grey. Only the first anchor of the cells fires.
+        # The likeness is 2 for magenta, 0 for gray. Only the first anchor of the cells fires.
         slope = np.array([20.0 if stride == CELL else 0.0, 0.0])
         threshold = np.array([-30.0 if stride == CELL else -20.0, -20.0])
         heads = {

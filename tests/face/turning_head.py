@@ -42,8 +42,8 @@ def stand_in_head() -> tuple[Tensor, Tensor, Tensor, NDArray[np.float64]]:
     points = np.stack([eye * mirror, eye, nose, mouth * mirror, mouth])
     centre = (points[0] + points[1]) / 2
     vertices = torch.from_numpy((head.vertices - centre) * 1000).float()
-    grey = torch.from_numpy(pattern / pattern.std()).float()
-    return vertices, torch.from_numpy(head.triangles), grey, (points - centre) * 1000
+    gray = torch.from_numpy(pattern / pattern.std()).float()
+    return vertices, torch.from_numpy(head.triangles), gray, (points - centre) * 1000
 
 
 def place(
@@ -57,7 +57,7 @@ def place(
 def render_head(
     pose: tuple[float, float, float], size: int = 360, px_per_mm: float = 1.0, shift: float = 0.0
 ) -> NDArray[np.float32]:
-    """The stand-in head, grey `(size, size)` in 0 to 255, without perspective."""
+    """The stand-in head, gray `(size, size)` in 0 to 255, without perspective."""
     vertices, triangles, pattern, _ = stand_in_head()
     turned = vertices @ torch.from_numpy(rotation_from_pose(*pose)).float().T * px_per_mm
     origin = turned.new_tensor([size / 2 + shift, size * 0.42, 0])
@@ -109,10 +109,10 @@ class Portrait:
         size = source.new_tensor([self.photo.shape[1], self.photo.shape[0]])
         grid = ((2 * source + 1) / size - 1)[None, None]
         planes = self.photo.permute(2, 0, 1)[None]
-        colours = torch.nn.functional.grid_sample(planes, grid, align_corners=False)
+        colors = torch.nn.functional.grid_sample(planes, grid, align_corners=False)
         picture = torch.full((height, width, 3), 0.75)
         picture += torch.linspace(-0.1, 0.1, width)[None, :, None]
-        picture[hit] = colours[0, :, 0].T
+        picture[hit] = colors[0, :, 0].T
         return picture.clamp(0, 1)
 
 
@@ -124,8 +124,8 @@ def as_frame(number: int, picture: Tensor) -> ClipFrame:
     planes = picture.permute(2, 0, 1)[None]
     small = torch.nn.functional.interpolate(planes, size, mode="bilinear", antialias=True)
     small = small[0].permute(1, 2, 0)
-    grey = (small.mean(-1) * 255).numpy()
-    return ClipFrame(number, number / 25, grey, scale, lambda: picture, lambda: small)
+    gray = (small.mean(-1) * 255).numpy()
+    return ClipFrame(number, number / 25, gray, scale, lambda: picture, lambda: small)
 
 
 def turning(count: int) -> Iterator[tuple[float, float, float]]:

@@ -136,7 +136,7 @@ def beside(left: Tensor, right: Tensor) -> Tensor:
 def test_two_people_and_a_cut_give_views_of_one(
     astronaut: Tensor, portrait: Portrait, after: str, light: float
 ) -> None:
-    """By the tracker alone: colours do not count, and nothing recognises anybody.
+    """By the tracker alone: colors do not count, and nothing recognises anybody.
 
     With the same light and ground on both sides the cut itself goes unnoticed.
     """
@@ -196,12 +196,12 @@ def test_small_blurred_and_covered_views_are_left_out(clip: list) -> None:
 
 
 def test_a_cut_is_told_from_motion_and_from_a_fade(clip: list, astronaut: Tensor) -> None:
-    grey = [pyramid(as_frame(0, f).grey)[-1] for f, _ in clip[:3]]
-    assert not is_cut(grey[0], grey[2])
-    assert not is_cut(grey[0], grey[0] * 0.95)
-    other = pyramid(as_frame(0, astronaut[:360, :].repeat(1, 2, 1)[:, :640]).grey)[-1]
-    assert is_cut(grey[0], other)
-    assert is_cut(grey[0], other[:-1])
+    gray = [pyramid(as_frame(0, f).gray)[-1] for f, _ in clip[:3]]
+    assert not is_cut(gray[0], gray[2])
+    assert not is_cut(gray[0], gray[0] * 0.95)
+    other = pyramid(as_frame(0, astronaut[:360, :].repeat(1, 2, 1)[:, :640]).gray)[-1]
+    assert is_cut(gray[0], other)
+    assert is_cut(gray[0], other[:-1])
 
 
 @pytest.mark.parametrize("factor", [1, 3])

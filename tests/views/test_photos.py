@@ -61,7 +61,7 @@ def as_bytes(picture: Image.Image, kind: str, **options: object) -> bytes:
         ("YCbCr", "a.jpg", {"quality": 100, "subsampling": 0}),
     ],
 )
-def test_every_kind_of_photo_keeps_its_colours(
+def test_every_kind_of_photo_keeps_its_colors(
     tmp_path: Path, mode: str, name: str, options: dict
 ) -> None:
     halves(mode).save(tmp_path / name, **options)
@@ -75,14 +75,14 @@ def test_every_kind_of_photo_keeps_its_colours(
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "LA", "I;16"])
-def test_grey_of_any_depth_is_spread(tmp_path: Path, mode: str) -> None:
+def test_gray_of_any_depth_is_spread(tmp_path: Path, mode: str) -> None:
     ramp = np.linspace(0, 255, 256).round().astype(np.uint8)[None].repeat(4, 0)
     if mode == "I;16":
         picture = Image.fromarray(ramp.astype(np.uint16) * 257)
     else:
         picture = Image.fromarray(ramp).convert(mode)
-    picture.save(tmp_path / "grey.png")
-    pixels = read_photo(tmp_path / "grey.png").pixels
+    picture.save(tmp_path / "gray.png")
+    pixels = read_photo(tmp_path / "gray.png").pixels
     assert (pixels[..., :1] == pixels).all()
     if mode == "1":
         assert set(pixels.ravel().tolist()) == {0, 255}
@@ -91,7 +91,7 @@ def test_grey_of_any_depth_is_spread(tmp_path: Path, mode: str) -> None:
 
 
 def sixteen_bit_rgb(value: int) -> bytes:
-    """A PNG of one pixel with 16 bit per colour, which Pillow cannot write."""
+    """A PNG of one pixel with 16 bit per color, which Pillow cannot write."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
         check = struct.pack(">I", zlib.crc32(name + content))
@@ -103,7 +103,7 @@ def sixteen_bit_rgb(value: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + parts
 
 
-def test_16_bit_colours_are_reduced_to_8(tmp_path: Path) -> None:
+def test_16_bit_colors_are_reduced_to_8(tmp_path: Path) -> None:
     (tmp_path / "deep.png").write_bytes(sixteen_bit_rgb(0x80FF))
     assert read_photo(tmp_path / "deep.png").pixels.tolist() == [[[0x80, 0, 0xFF]]]
 
@@ -194,7 +194,7 @@ BAD = {
     "code.eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),
     "short.png": (as_bytes(halves(), "PNG")[:60], "damaged or unreadable"),
     "short.jpg": (as_bytes(halves().resize((300, 200)), "JPEG")[:900], "damaged or unreadable"),
-    "float.tif": (as_bytes(Image.new("F", (4, 4)), "TIFF"), "grey values are fractions"),
+    "float.tif": (as_bytes(Image.new("F", (4, 4)), "TIFF"), "gray values are fractions"),
     "deep.tif": (as_bytes(Image.new("I", (4, 4), 70000), "TIFF"), "more than 16 bit"),
 }
 

@@ -110,11 +110,11 @@ class ClipMeasurer:
 
     def add(self, frame: ClipFrame) -> None:
         """Look at the next frame."""
-        cut = self._before is not None and _is_cut(self._before, frame.grey)
+        cut = self._before is not None and _is_cut(self._before, frame.gray)
         face = self._find(frame, cut)
         motion = None if cut else self._motion(frame, face)
         self._seen.append(_Seen(frame.number, frame.seconds, face, motion, cut))
-        self._before = frame.grey
+        self._before = frame.gray
         self._embeddings.append(None if face is None else self._recognise(frame, face, motion))
 
     def finish(self) -> Measurement:
@@ -153,7 +153,7 @@ class ClipMeasurer:
 
     def _find(self, frame: ClipFrame, cut: bool) -> DetectedFace | None:
         """The face that is followed, in pixels of the frame."""
-        faces = [_scaled(f, 1 / frame.scale) for f in self._tools.detect(frame.small_colour())]
+        faces = [_scaled(f, 1 / frame.scale) for f in self._tools.detect(frame.small_color())]
         if not faces:
             return None
         last = next((s.face for s in reversed(self._seen) if s.face), None)
@@ -161,7 +161,7 @@ class ClipMeasurer:
             same = face_nearest_box(faces, last.box, _LEAST_OVERLAP)
             if same is not None:
                 return same
-        height, width = (round(side / frame.scale) for side in frame.grey.shape)
+        height, width = (round(side / frame.scale) for side in frame.gray.shape)
         return choose_face(faces, width, height, self._tools.choose)
 
     def _motion(self, frame: ClipFrame, face: DetectedFace | None) -> FaceMotion | None:
@@ -170,7 +170,7 @@ class ClipMeasurer:
             return None
         x0, y0, x1, y1 = (v * frame.scale for v in before.box)
         box: Box = (x0, y0, x1, y1)
-        moved = face_motion(self._before, frame.grey, box, self._tools.device)
+        moved = face_motion(self._before, frame.gray, box, self._tools.device)
         if moved is None:
             return None
         still = None if moved.still_px is None else moved.still_px / frame.scale
@@ -184,11 +184,11 @@ class ClipMeasurer:
         points = np.asarray(face.points or points_from_box(face.box, face.roll_deg))
 
         def crop() -> Tensor:
-            return cut_view(frame.colour(), points)
+            return cut_view(frame.color(), points)
 
         embedding = None
         if tools.recogniser is not None:
-            embedding = tools.recogniser.embed(frame.colour(), points)
+            embedding = tools.recogniser.embed(frame.color(), points)
         if tools.features is not None:
             self._features.append(tools.features(crop()))
         if embedding is not None and tools.references:

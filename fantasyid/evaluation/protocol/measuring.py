@@ -210,8 +210,8 @@ class _Thumb:
 def _with_thumbs(frames: Iterator[ClipFrame], thumbs: list[_Thumb]) -> Iterator[ClipFrame]:
     """The same frames; a small picture of each is kept on the way."""
     for frame in frames:
-        height, width = frame.grey.shape
-        pixels = (frame.small_colour() * 255).round().clamp(0, 255).to(torch.uint8).numpy()
+        height, width = frame.gray.shape
+        pixels = (frame.small_color() * 255).round().clamp(0, 255).to(torch.uint8).numpy()
         size = (_THUMB_PX, max(1, round(_THUMB_PX * height / width)))
         small = Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS)
         thumbs.append(_Thumb(small, frame.scale * _THUMB_PX / width))

@@ -285,7 +285,7 @@ def test_a_video_file_is_read_as_it_was_written(person: list[Tensor], tmp_path: 
     frames = list(frames_of_file(path))
     assert [f.number for f in frames] == [0, 1, 2, 3]
     assert [f.seconds for f in frames] == pytest.approx([0, 1 / 8, 2 / 8, 3 / 8])
-    assert (frames[2].colour() - person[2]).abs().mean() < 0.03
+    assert (frames[2].color() - person[2]).abs().mean() < 0.03
     with pytest.raises(FileNotFoundError, match="there is no video"):
         list(frames_of_file(tmp_path / "none.mp4"))
     (tmp_path / "text.mp4").write_text("no video")
