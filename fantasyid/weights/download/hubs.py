@@ -107,14 +107,20 @@ def _translated(entries: Iterator[tuple[str, Remote]], url: str) -> Iterator[tup
         raise unreachable(error, url) from error
 
 
-def _hugging_face(endpoint: str, repo: str) -> Iterator[tuple[str, Remote]]:
-    from huggingface_hub import HfApi, get_token, hf_hub_url
-    from huggingface_hub.hf_api import RepoFile
+def token_for(endpoint: str) -> str:
+    """The token of this machine; "" for another's mirror and where it would go in the clear."""
+    from huggingface_hub import get_token
 
     parts = urlsplit(endpoint)
     safe = parts.scheme == "https" or parts.hostname in LOCAL
-    # A mirror is somebody else's machine: no token for it.
-    token = (get_token() if safe and endpoint != HF_MIRROR else None) or ""
+    return (get_token() if safe and endpoint != HF_MIRROR else None) or ""
+
+
+def _hugging_face(endpoint: str, repo: str) -> Iterator[tuple[str, Remote]]:
+    from huggingface_hub import HfApi, hf_hub_url
+    from huggingface_hub.hf_api import RepoFile
+
+    token = token_for(endpoint)
     for entry in HfApi(endpoint, token=token or False).list_repo_tree(repo, recursive=True):
         if isinstance(entry, RepoFile):
             size, sha256 = (entry.lfs.size, entry.lfs.sha256) if entry.lfs else (entry.size, "")
