@@ -13,6 +13,7 @@ from pathlib import Path
 
 import folder_paths
 
+from ..weights.download.files import how_to_get
 from ..weights.identity_file import is_identity_file
 
 FOLDER = "fantasyid"
@@ -47,33 +48,14 @@ class FileKind:
 MODEL = FileKind(
     "FantasyID model",
     ("fantasyid", "transformer"),
-    "clone huggingface.co/acvlab/FantasyID (or modelscope.cn/models/amap_cvlab/FantasyID) into "
-    "models/fantasyid/FantasyID",
+    how_to_get("FantasyID model"),
     (FOLDER, "diffusion_models"),
 )
 ADAPTER = FileKind("FantasyID adapter", ("fantasyid", "adapter"), MODEL.where_from)
-FACE_ENCODER = FileKind(
-    "EVA02-CLIP face encoder",
-    ("eva",),
-    "it comes with the FantasyID model as face_encoder/EVA02_CLIP_L_336_psz14_s6B.pt (also at "
-    "huggingface.co/QuanSun/EVA-CLIP)",
-)
-DECA = FileKind(
-    "DECA checkpoint",
-    ("deca",),
-    "register at deca.is.tue.mpg.de and put deca_model.tar into models/fantasyid",
-)
-FLAME = FileKind(
-    "FLAME head model",
-    ("generic_model", "flame"),
-    "register at flame.is.tue.mpg.de, download FLAME 2020 and put generic_model.pkl into "
-    "models/fantasyid",
-)
-MESH_TRANSFORMS = FileKind(
-    "mesh transforms",
-    ("transform.pkl",),
-    "copy assets/transform.pkl of github.com/Fantasy-AMAP/fantasy-id into models/fantasyid",
-)
+FACE_ENCODER = FileKind("EVA02-CLIP face encoder", ("eva",), how_to_get("EVA02-CLIP face encoder"))
+DECA = FileKind("DECA checkpoint", ("deca",), how_to_get("DECA"))
+FLAME = FileKind("FLAME head model", ("generic_model", "flame"), how_to_get("FLAME"))
+MESH_TRANSFORMS = FileKind("mesh transforms", ("transform.pkl",), how_to_get("mesh transforms"))
 LORA = FileKind("LoRA", ("cogvideo", "lora"), "put the file into models/loras", ("loras",))
 HEAD = FileKind(
     "head",

@@ -54,16 +54,6 @@ class ModelFile:
     instead: tuple[str, ...] = ()
     needed: bool = True
 
-    def how_to_get(self) -> str:
-        """What to do where it is missing, in words that follow "To get it: "."""
-        if self.registration:
-            return f"{self.registration}; put it into models/{self.folder}"
-        return (
-            "run FantasyID Download Models or python -m fantasyid.download "
-            f'"{self.name}" (about {in_words(self.size)}, license: {self.license}), or fetch it '
-            f"from {self.page} into models/{self.folder}/{self.target}"
-        )
-
 
 COGVIDEOX = "CogVideoX license"
 NON_COMMERCIAL = "non-commercial research"
@@ -190,6 +180,18 @@ def chosen(name: str) -> list[ModelFile]:
             f'there is no model file called "{name}"; there are: {", ".join(choices())}'
         )
     return found
+
+
+def how_to_get(name: str) -> str:
+    """What to do where a file is missing, in words that follow "To get it: "."""
+    (item,) = (file for file in FILES if file.name == name)
+    if item.registration:
+        return f"{item.registration}; put it into models/{item.folder}"
+    return (
+        f'run FantasyID Download Models or python -m fantasyid.download "{name}" (about '
+        f"{in_words(item.size)}, license: {item.license}), or fetch it from {item.page} into "
+        f"models/{item.folder}/{item.target}"
+    )
 
 
 def in_words(size: int) -> str:
