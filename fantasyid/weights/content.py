@@ -36,7 +36,6 @@ class Content:
         words: In words that end a sentence.
         tensors: How many there are.
         size: Bytes on disk.
-        real: Whether it has the sizes of the releases; None where that cannot be told.
         shapes: Name to shape, where the format tells it.
         bytes_of: Name to bytes, likewise.
         converted: Whether it is safetensors, where the makers publish a pickle.
@@ -46,7 +45,6 @@ class Content:
     words: str
     tensors: int
     size: int
-    real: bool | None
     shapes: Shapes
     bytes_of: Mapping[str, int]
     converted: bool = False
@@ -69,7 +67,6 @@ def inspect_file(path: Path) -> Content:
         describe_keys(shapes),
         len(shapes),
         sum(file.stat().st_size for file in files),
-        None,
         shapes,
         {name: num_bytes for name, (_, num_bytes) in tensors.items()},
         sniff(files[0]) is Form.SAFETENSORS,

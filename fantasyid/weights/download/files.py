@@ -189,7 +189,7 @@ def how_to_get(name: str) -> str:
         return f"{item.registration}; put it into models/{item.folder}"
     return (
         f'run FantasyID Download Models or python -m fantasyid.download "{name}" (about '
-        f"{in_words(item.size)}, license: {item.license}), or fetch it from {item.page} into "
+        f"{in_words(item.size)}, license: {item.license}), or fetch it from {item.url or item.page} into "
         f"models/{item.folder}/{item.target}"
     )
 
