@@ -189,8 +189,8 @@ def how_to_get(name: str) -> str:
         return f"{item.registration}; put it into models/{item.folder}"
     return (
         f'run FantasyID Download Models or python -m fantasyid.download "{name}" (about '
-        f"{in_words(item.size)}, license: {item.license}), or fetch it from {item.url or item.page} into "
-        f"models/{item.folder}/{item.target}"
+        f"{in_words(item.size)}, license: {item.license}), or fetch it from "
+        f"{item.url or item.page} into models/{item.folder}/{item.target}"
     )
 
 
