@@ -80,7 +80,7 @@ def cache(config: Config, options: argparse.Namespace) -> int:
     from .manifest import read_manifest
 
     rows, encoders = read_manifest(config.work / "curated"), Encoders(config.weights, config.cache)
-    needed, there = expected_bytes(rows, config, encoders), open_parts(config, encoders)
+    needed, there = expected_bytes(rows, config, encoders), open_parts(config, encoders, mend=True)
     missing = {
         name: sum(row.clip not in there[name] for row in rows) / len(rows)
         if name != "text"

@@ -53,15 +53,26 @@ class Part:
     places: dict[str, str] = field(default_factory=dict)
     _open: dict[str, object] = field(default_factory=dict)
 
-    def load(self) -> Part:
-        """Read the index, or the shards where the index is not of today."""
-        shards = sorted(self.folder.glob("shard-*.safetensors"))
+    def load(self, mend: bool = False) -> Part:
+        """Read the index, or the shards where the index is not of today.
+
+        Args:
+            mend: Delete shards that were cut short by a crash of the disk, to be made anew.
+
+        Raises:
+            DataError: A shard is damaged, and not to be mended.
+        """
         self._open.clear()
+        shards = sorted(self.folder.glob("shard-*.safetensors"))
         self.places = self._from_index(shards)
         if not self.places and shards:
             for shard in shards:
-                for key in self._keys(shard):
-                    self.places[key] = shard.name
+                try:
+                    self.places |= dict.fromkeys(self._keys(shard), shard.name)
+                except DataError:
+                    if not mend:
+                        raise
+                    shard.unlink()
             self._write_index()
         return self
 
@@ -104,13 +115,6 @@ class Part:
         self.folder.mkdir(parents=True, exist_ok=True)
         for partial in self.folder.glob("*.partial"):
             partial.unlink()
-        for shard in sorted(self.folder.glob("shard-*.safetensors")):
-            try:
-                self._keys(shard)
-            except DataError:  # cut short by a crash of the disk: made anew
-                shard.unlink()
-                (self.folder / INDEX).unlink(missing_ok=True)
-        self.load()
         missing = [key for key in dict.fromkeys(keys) if key not in self.places]
         number = 1 + max((int(name[6:11]) for name in set(self.places.values())), default=-1)
         for first in range(0, len(missing), per_shard):
@@ -179,8 +183,8 @@ class Part:
         os.replace(partial, self.folder / INDEX)
 
 
-def open_parts(config: Config, encoders: Encoders) -> dict[str, Part]:
-    """The parts of the cache that fit a configuration and its weights."""
+def open_parts(config: Config, encoders: Encoders, mend: bool = False) -> dict[str, Part]:
+    """The parts of the cache that fit a configuration and its weights; see `Part.load`."""
     settings = {
         "video": (config.curate.frames, config.curate.fps),
         "face": (config.cache.face_latent_draws,),
@@ -189,7 +193,7 @@ def open_parts(config: Config, encoders: Encoders) -> dict[str, Part]:
     for name in PARTS:
         words = (encoders.fingerprint(name), config.cache.dtype, *settings.get(name, ()))
         digest = hashlib.sha256("/".join(map(str, words)).encode()).hexdigest()[:12]
-        parts[name] = Part(config.work / "cache" / f"{name}-{digest}").load()
+        parts[name] = Part(config.work / "cache" / f"{name}-{digest}").load(mend)
     return parts
 
 
@@ -228,7 +232,7 @@ def fill_cache(
     note: Callable[[str, str | None], None],
 ) -> dict[str, Part]:
     """Encode everything that is missing."""
-    parts = open_parts(config, encoders)
+    parts = open_parts(config, encoders, mend=True)
     by_clip = {row.clip: row for row in rows}
     captions = {caption_key(caption): caption for caption in ["", *(row.caption for row in rows)]}
     manifest = config.work / "curated"

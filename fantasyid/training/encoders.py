@@ -13,15 +13,17 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..face.eva_clip import EvaConfig, EvaVisionTransformer
+from ..face.eva_clip import EvaVisionTransformer
 from ..face.eva_clip import preprocess as tower_pixels
+from ..face.eva_keys import EVA_KEYS, EvaConfig
 from ..geometry.deca import DecaConfig, DecaEncoder, split_code
 from ..geometry.deca_photo import preprocess as deca_pixels
 from ..geometry.flame import Flame, FlameConfig
 from ..weights.fingerprint import sha256_of_file
 from ..weights.keys import shapes_of
+from ..weights.released import ModuleWeights, fit_modules
 from ..weights.third_party import read_deca, read_eva, read_flame
 from .config import Cache, Weights
 from .manifest import DataError
@@ -104,10 +106,19 @@ class Encoders:
 
     @cached_property
     def _tower(self) -> Any:
-        weights = read_eva(self.weights.face_encoder)
-        tower = EvaVisionTransformer(EvaConfig.from_shapes(shapes_of(weights)))
-        tower.load_state_dict(weights)
-        return tower.to(self.device).eval()
+        path = self.weights.face_encoder
+        on_disk = read_eva(path)
+        weights = {EVA_KEYS.to_ours(name) or name: tensor for name, tensor in on_disk.items()}
+        fitted = fit_modules(
+            weights, EvaConfig, EvaVisionTransformer, source=str(path), keys=EVA_KEYS
+        )
+        return self._ready(fitted[0])
+
+    def _ready(self, part: ModuleWeights[Tensor]) -> Any:
+        """A module with its weights, in float32, on the device."""
+        module = part.build(device=None, dtype=None, operations=nn)
+        module.load_state_dict({name: tensor.float() for name, tensor in part.weights.items()})
+        return module.to(self.device).eval().requires_grad_(False)
 
     @property
     def feature_width(self) -> int:
@@ -121,12 +132,12 @@ class Encoders:
 
     @cached_property
     def _deca(self) -> tuple[Any, Any]:
-        weights, tables = read_deca(self.weights.deca), read_flame(self.weights.flame)
-        encoder = DecaEncoder(DecaConfig.from_shapes(shapes_of(weights)))
-        encoder.load_state_dict(weights)
+        path = self.weights.deca
+        (encoder,) = fit_modules(read_deca(path), DecaConfig, DecaEncoder, source=str(path))
+        tables = read_flame(self.weights.flame)
         flame = Flame(FlameConfig.from_shapes(shapes_of(tables)))
         flame.load_state_dict(tables)
-        return encoder.to(self.device).eval(), flame.to(self.device).eval()
+        return self._ready(encoder), flame.to(self.device).eval()
 
     @torch.inference_mode()
     def moments(self, pixels: Tensor) -> Tensor:

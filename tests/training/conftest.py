@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 import torch
+from diffusers import AutoencoderKLCogVideoX
 from safetensors.torch import save_file
+from skimage import data as pictures
 from torch import Tensor
+from transformers import T5Config, T5EncoderModel
 
 from fantasyid.training.batches import Batch
 from fantasyid.training.cache import Part, caption_key
 from fantasyid.training.config import Cache, Config, Curate, Model, Train, Weights
-from fantasyid.training.manifest import ClipRow
+from fantasyid.training.encoders import Encoders
+from fantasyid.training.manifest import ClipRow, picture_bytes, write_manifest
 from miniature.checkpoints import transforms_file
 from miniature.head import build_head
+from miniature.models import write_tiny_models
 
 FRAMES, SIDE, TEXT, VIEWS, DRAWS = 3, 4, 8, 3, 2
 BASE = {
@@ -123,3 +131,72 @@ def batch_of(count: int = 2, references: int = 2, seed: int = 0) -> Batch:
         names=[f"clip{i}" for i in range(count)],
         failures=[],
     )
+
+
+CLIP_SIDE, CLIP_FRAMES, CLIP_VIEWS = 64, 9, 2
+
+
+def write_clip(path, shift):
+    """A portrait that moves sideways."""
+    photo = pictures.astronaut()
+    with av.open(str(path), "w") as video:
+        stream = video.add_stream("libx264", rate=8)
+        stream.width = stream.height = CLIP_SIDE
+        stream.pix_fmt = "yuv420p"
+        for i in range(CLIP_FRAMES + 3):
+            left = shift + 2 * i
+            frame = np.ascontiguousarray(
+                photo[: 4 * CLIP_SIDE : 4, left : left + 4 * CLIP_SIDE : 4]
+            )
+            video.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        video.mux(stream.encode())
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory, comfyui_path):
+    """Encoders on disk in the layouts of diffusers, transformers and the releases."""
+    root = tmp_path_factory.mktemp("encoders")
+    tiny = write_tiny_models(root / "models")
+    torch.manual_seed(0)
+    AutoencoderKLCogVideoX(
+        block_out_channels=(8, 8, 8, 8), norm_num_groups=4, layers_per_block=1,
+        sample_height=CLIP_SIDE, sample_width=CLIP_SIDE, latent_channels=16, scaling_factor=0.7,
+    ).save_pretrained(root / "vae")  # fmt: skip
+    T5EncoderModel(
+        T5Config(d_model=32, d_ff=32, d_kv=8, num_heads=2, num_layers=1)
+    ).save_pretrained(root / "t5")
+    shutil.copytree(comfyui_path / "comfy/text_encoders/t5_tokenizer", root / "tokenizer")
+    return Weights(
+        root / "vae", root / "t5", root / "tokenizer", tiny.eva_clip, tiny.deca, tiny.flame,
+        tiny.transforms,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def setting(tmp_path, files, config):
+    """A configuration, its manifest of three clips, and the encoders."""
+    curated = tmp_path / "work" / "curated"
+    curated.mkdir(parents=True)
+    rows, views = [], {}
+    for i in range(3):
+        path = tmp_path / f"{i}.mp4"
+        write_clip(path, 20 * i)
+        for view in range(CLIP_VIEWS):
+            crop = torch.from_numpy(pictures.astronaut())[:, 10 * view :].repeat(1, 2, 1)[:, :512]
+            views[f"clip{i}/{view}"] = picture_bytes(crop)
+        rows.append(
+            ClipRow(
+                f"clip{i}", str(path), 0.0, CLIP_SIDE, CLIP_SIDE, f"a person, take {i}", f"clip{i}",
+                "views.safetensors", (0.0, 20.0), (0.0, 0.0), (0.0, 0.0),
+                tuple((10.0, 10.0, 50.0, 50.0) for _ in range(CLIP_FRAMES)),
+            )
+        )  # fmt: skip
+    save_file(views, curated / "views.safetensors")
+    write_manifest(rows, curated)
+    config = dataclasses.replace(
+        but(config, work=tmp_path / "work"),
+        curate=Curate(tmp_path, frames=CLIP_FRAMES, sizes=((CLIP_SIDE, CLIP_SIDE),)),
+        weights=files,
+        cache=Cache(face_latent_draws=2, shard_clips=2, device="cpu"),
+    )
+    return config, rows, Encoders(config.weights, config.cache)

@@ -1,0 +1,42 @@
+"""Run by several processes: `python -m torch.distributed.run ... spread.py FILE KIND`."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator, DistributedType, FullyShardedDataParallelPlugin
+
+from fantasyid.training.batches import Batches
+from fantasyid.training.cache import PARTS, Part
+from fantasyid.training.loop import Trainer
+from fantasyid.training.network import build_network
+
+
+def main(file: str, kind: str) -> None:
+    """Train what the file says, alone, or shared in one of two ways."""
+    torch.set_num_threads(1)
+    config, rows, folder = pickle.loads(Path(file).read_bytes())  # noqa: S301 (our own test's)
+    parts = {name: Part(Path(folder) / name).load() for name in PARTS}
+    plugin = None
+    if kind.startswith("fsdp"):
+        plugin = FullyShardedDataParallelPlugin(
+            fsdp_version=int(kind[-1]),
+            auto_wrap_policy="transformer_based_wrap",
+            transformer_cls_names_to_wrap=["CogVideoXBlock", "LayerInjector", "KeysValues"],
+            use_orig_params=True,
+            cpu_ram_efficient_loading=False,
+        )
+    accelerator = Accelerator(cpu=True, fsdp_plugin=plugin)
+    shards = accelerator.distributed_type is DistributedType.FSDP
+    assert shards == (plugin is not None), accelerator.distributed_type
+    batches = Batches(
+        config, rows, parts, 0.7, accelerator.process_index, accelerator.num_processes
+    )
+    Trainer(config, accelerator, build_network(config), batches).run()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
