@@ -37,7 +37,7 @@ class LayerWeights:
             place of the preset's; "" changes none.
         curve: Factor over the depth, from 0 (first layer) to 1 (last), or None.
         share: A layer whose injector, keys and values every block gets in place of its own, or
-            `OWN`. Not released: the ablation without layer awareness.
+            `OWN`. Not released, and not a row of the paper's Table 3.
     """
 
     preset: str = LIKENESS

@@ -173,6 +173,20 @@ def test_a_good_example_passes(path, text):
     assert [p for check in CHECKS for p in check(path, text)] == []
 
 
+def test_ruff_sees_what_it_is_asked_to_see():
+    text = (
+        "import pickle\nimport subprocess\nimport comfy.ops\nimport torch\nfrom torch import nn\n"
+        "print(nn.Linear(1, 2), eval('1'), pickle, subprocess, comfy)\n"
+        "with torch.autocast('cuda'):\n    pass\n"
+    )
+    command = [sys.executable, "-m", "ruff", "check", "--output-format", "concise", "-"]
+    command += ["--stdin-filename", "fantasyid/face/example.py"]
+    run = subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, cwd=ROOT)
+    for banned in ("pickle", "subprocess", "comfy", "torch.nn.Linear", "torch.autocast"):
+        assert f"TID251 `{banned}`" in run.stdout
+    assert {"T201", "S307"} <= set(re.findall(r"\b[A-Z]+\d+\b", run.stdout))
+
+
 def test_every_file_of_the_project_stays_small_and_has_a_name_that_says_something():
     folders = ("nodes", "fantasyid", "demo", "demo_nodes", "miniature", "tests", "benchmarks")
     files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
