@@ -204,8 +204,8 @@ class FantasyIDLayerWeights(io.ComfyNode):
                     max=999,
                     optional=True,
                     tooltip="Give every block the injector of this one layer, to see what layers of "
-                    "their own bring; not an ablation of the paper. Higher takes a later layer; "
-                    "-1 is released: each block its own. Start with -1.",
+                    "their own bring; not an ablation of the paper. Higher takes a later "
+                    "layer; -1 is released: each block its own. Start with -1.",
                 ),
             ],
             outputs=[types.LayerWeights.Output("layer_weights", display_name="layer_weights")],
