@@ -28,10 +28,15 @@ SHARED = ROOT.parent / "shared"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where the host takes part, its own modules' warnings are not ours to fail on."""
+    """Lanes: what needs a server is slow. The host's own warnings are not ours to fail on."""
     for item in items:
-        if {"host", "server"} & set(getattr(item, "fixturenames", ())):
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if {"host", "server"} & fixtures:
             item.add_marker(pytest.mark.filterwarnings("default"))
+        if "server" in fixtures:
+            item.add_marker(pytest.mark.slow)
+        if "browser" in item.path.parts:
+            item.add_marker(pytest.mark.browser)
 
 
 @pytest.hookimpl(wrapper=True)

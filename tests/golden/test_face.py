@@ -32,8 +32,8 @@ def test_preprocess(seeded, eva, relative_error, fidelity):
 def test_eva_rotary_tables(eva, relative_error, fidelity):
     cos, sin = (t[1:].repeat_interleave(2, dim=-1) for t in rotary_tables(GRID))
     errors = {
-        "cosines": relative_error(cos, eva["rope_cos"]),
-        "sines": relative_error(sin, eva["rope_sin"]),
+        "cosines": relative_error(cos[::8], eva["rope_cos_rows_0_8"]),
+        "sines": relative_error(sin[::8], eva["rope_sin_rows_0_8"]),
     }
     fidelity("eva rotary", torch.float32, errors)
 
@@ -49,9 +49,6 @@ def test_eva_hidden_states(seeded, eva, relative_error, fidelity, dtype):
         f"hidden state {i}": relative_error(level[:, ::24], eva[f"hidden_{i}_rows_0_24"])
         for i, level in enumerate(levels)
     }
-    errors["hidden state 4, every 4th row"] = relative_error(
-        levels[4][:, ::4], eva["hidden_4_rows_0_4"]
-    )
     fidelity("eva", dtype, errors)
 
 
@@ -71,13 +68,13 @@ def test_abstractor(seeded, golden, relative_error, fidelity, dtype, seeded_part
         with_class_token = abstractor.mapping(hidden_states.to(dtype))
         tokens = abstractor(hidden_states.to(dtype))
     pairs = {
-        "mapped hidden state": (with_class_token[:, ::16], "mapping_4_out_rows_0_16"),
+        "mapped hidden state": (with_class_token[:, ::48], "mapping_4_out_rows_0_48"),
         "with the earlier position table": (
-            (stages["mapping"] + abstractor.earlier_position.detach())[:, ::16],
-            "layer9_input_rows_0_16",
+            (stages["mapping"] + abstractor.earlier_position.detach())[:, ::48],
+            "layer9_input_rows_0_48",
         ),
-        "convolutions and readout": (stages["readout"], "cabstractor9_out"),
-        "feed-forward": (stages["feed_forward"], "ff9_out"),
+        "convolutions and readout": (stages["readout"][:, ::3], "cabstractor9_out_rows_0_3"),
+        "feed-forward": (stages["feed_forward"][:, ::3], "ff9_out_rows_0_3"),
         "face tokens": (tokens, "tokens"),
     }
     errors = {k: relative_error(got, recorded[name]) for k, (got, name) in pairs.items()}
