@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-import urllib.parse
 import uuid
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import aiohttp
 import requests
+from requests.compat import urlsplit
 
 from .answers import (
     Ending,
@@ -47,7 +47,7 @@ class Host:
     """
 
     def __init__(self, url: str) -> None:
-        parts = urllib.parse.urlsplit(url if "://" in url else f"http://{url}")
+        parts = urlsplit(url if "://" in url else f"http://{url}")
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f'the host "{url}" is no address: write http://NAME:PORT')
         self.url = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"

@@ -240,14 +240,14 @@ class FaceAbstractor(nn.Module):
                 f"{expected[0]}, {expected[1]}): the face encoder and the adapter come from "
                 "different checkpoints"
             )
-        # Released behaviour: the class token is dropped, and so are the hidden states 0..3.
+        # Released behavior: the class token is dropped, and so are the hidden states 0..3.
         x = self.mapping(hidden_states[:, 1:])  # (B, 576, C)
-        # Released behaviour: the layer before this one adds its position table in place, so that
+        # Released behavior: the layer before this one adds its position table in place, so that
         # two tables are added although one was meant.
         x = x + self.earlier_position.to(x) + self.position.to(x)
         x = self.patches(rearrange(x, "b (h w) c -> b c h w", h=GRID))  # (B, hidden, 24, 24)
         x = self.tokens(adaptive_avg_pool2d(x, TOKEN_GRID))  # (B, hidden, 6, 6)
         x = self.readout(rearrange(x, "b c h w -> b (h w) c"))  # (B, 36, C)
-        # Released behaviour: no residual around the feed-forward.
+        # Released behavior: no residual around the feed-forward.
         x = self.feed_forward(x)  # (B, 36, C)
         return x @ self.proj_out.to(x)  # (B, 36, out_dim)

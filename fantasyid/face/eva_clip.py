@@ -206,7 +206,7 @@ def preprocess(crop: Tensor) -> Tensor:
         `(B, 3, 336, 336)` float32, normalised with the mean and deviation of OpenAI's CLIP.
     """
     pixels = rearrange(crop, "b h w c -> b c h w").float()
-    # Released behaviour: bicubic overshoot is not clamped back to [0, 1].
+    # Released behavior: bicubic overshoot is not clamped back to [0, 1].
     pixels = interpolate(
         pixels, size=(IMAGE, IMAGE), mode="bicubic", align_corners=False, antialias=True
     )

@@ -30,7 +30,7 @@ def preprocess(photo: Tensor) -> Tensor:
     Raises:
         ValueError: The shape is not that of a photo.
 
-    Released behaviour: the whole photo is stretched, whatever its proportions, although DECA was
+    Released behavior: the whole photo is stretched, whatever its proportions, although DECA was
     trained on squares around a face.
 
     Source: docs/released-model.md, section 8.

@@ -18,7 +18,7 @@ def rotation_matrix(axis_angle_rad: Tensor) -> Tensor:
     Raises:
         ValueError: The last axis has not three entries.
 
-    Released behaviour: the angle is the length of `r + 1e-8`, so that a zero rotation has a
+    Released behavior: the angle is the length of `r + 1e-8`, so that a zero rotation has a
     direction; the matrix then differs from the exact one by about 1e-8.
     """
     if axis_angle_rad.shape[-1:] != (3,):

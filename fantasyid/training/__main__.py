@@ -7,7 +7,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from .config import Config, ConfigError, load_config
+from .config import Config
+from .config_file import ConfigError, load_config
 
 DONE, FAILED, USAGE, STOPPED = 0, 1, 2, 130
 NEEDED = {
@@ -160,8 +161,8 @@ def main(arguments: list[str] | None = None) -> int:
     if absent:
         print(f"training needs {', '.join(absent)}: pip install .[training]", file=sys.stderr)
         return FAILED
-    from .loop import TrainingStopped
     from .manifest import DataError
+    from .progress import TrainingStopped
 
     try:
         return COMMANDS[options.command](load_config(options.config), options)

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .cache import Part, caption_key
+from .cache import caption_key
 from .config import Config
 from .loss import draw_timesteps
 from .manifest import ClipRow, DataError
 from .order import Order, generator, share
+from .part import Part
 
 PER_SAMPLE = ("clean", "noise", "timesteps", "text", "keep_latent", "keep", "weight", "mask")
 PER_REFERENCE = ("face_latent", "features", "vertices")

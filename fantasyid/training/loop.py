@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import json
 import math
 import shutil
@@ -12,7 +11,6 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,57 +18,20 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from diffusers.optimization import get_scheduler
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from .batches import Batch, Batches
 from .checkpoint import Average, checkpoints, load_checkpoint, save_checkpoint
 from .config import Config, as_plain
-from .loss import noised, velocity_loss
 from .manifest import DataError
+from .objective import first_bad_layer, loss_of, make_optimizer
+from .progress import BadStep, Progress, TrainingStopped
 
 SAVE_NOW, SAMPLE_NOW = "save-now", "sample-now"
 METRICS = "metrics.jsonl"
 SPIKE_WINDOW = 100
-
-
-class BadStep(enum.Enum):
-    """Why a step is not taken."""
-
-    LOSS = "the loss is not finite"
-    GRADIENT = "the gradient is not finite"
-    SPIKE = "the loss jumped"
-
-
-class TrainingStopped(RuntimeError):
-    """Why a run ended before its last step.
-
-    Attributes:
-        on_request: Whether somebody asked for it.
-    """
-
-    def __init__(self, words: str, *, on_request: bool = False) -> None:
-        super().__init__(words)
-        self.on_request = on_request
-
-
-@dataclass(slots=True)
-class Progress:
-    """What a run knows of itself besides its weights; saved with every checkpoint.
-
-    Attributes:
-        step: Optimizer steps that are done.
-        skipped: Steps that were left out as bad.
-        bad_samples: Samples that could not be read; `samples` all that were asked for.
-        recent: Losses of the last steps.
-    """
-
-    step: int = 0
-    skipped: int = 0
-    samples: int = 0
-    bad_samples: int = 0
-    recent: list[float] = field(default_factory=list)
 
 
 class Trainer:
@@ -337,55 +298,3 @@ class Trainer:
         for number in (signal.SIGINT, signal.SIGTERM):
             stack.callback(signal.signal, number, signal.signal(number, ask))
         return stack
-
-
-def loss_of(network: nn.Module, batch: Batch, config: Config) -> Tensor:
-    """The loss of a batch."""
-    noisy, target = noised(batch.clean, batch.noise, batch.timesteps)
-    predicted = network(noisy, batch)
-    mask = batch.mask if config.train.mask_loss else None
-    return velocity_loss(predicted, target, batch.weight, mask, config.train.late_frames)
-
-
-def make_optimizer(network: nn.Module, config: Config) -> torch.optim.Optimizer:
-    """AdamW; vectors and tables are not decayed."""
-    train = config.train
-    trained = [p for p in network.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": train.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    kind: Any = torch.optim.AdamW
-    if train.optimizer == "adamw8bit":
-        try:
-            from bitsandbytes.optim import AdamW8bit as kind  # pyright: ignore[reportMissingImports]
-        except ImportError as error:
-            raise DataError(
-                "train.optimizer = 'adamw8bit' needs bitsandbytes: pip install bitsandbytes"
-            ) from error
-    return kind(groups, lr=train.learning_rate, betas=train.betas)
-
-
-@torch.no_grad()
-def first_bad_layer(network: nn.Module, parts: list[Batch], config: Config) -> str:
-    """The name of the first module whose weights, gradient or output are not finite."""
-    for name, parameter in network.named_parameters():
-        for what, value in (("weights", parameter), ("gradient", parameter.grad)):
-            if value is not None and not torch.isfinite(value).all():
-                return f"{name} ({what})"
-    found: list[str] = []
-
-    def look(name: str) -> Any:
-        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            if isinstance(output, Tensor) and not found and not torch.isfinite(output).all():
-                found.append(f"{name} (output)")
-
-        return hook
-
-    with ExitStack() as stack:
-        for name, module in network.named_modules():
-            stack.callback(module.register_forward_hook(look(name)).remove)
-        for batch in parts:
-            device = next(network.parameters()).device
-            loss_of(network, batch.to(device), config)
-    return found[0] if found else "none alone"

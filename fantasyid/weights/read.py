@@ -92,7 +92,7 @@ def weight_files(folder: Path) -> list[Path]:
     for pattern in ("*.safetensors.index.json", "*.bin.index.json"):
         for index in sorted(folder.glob(pattern)):
             return _shards(index)
-    # Released behaviour: the .bin file wins over .safetensors where there is no index.
+    # Released behavior: the .bin file wins over .safetensors where there is no index.
     for pattern in ("diffusion_pytorch_model.bin", "*.safetensors"):
         files = sorted(folder.glob(pattern))
         if files:
@@ -125,7 +125,7 @@ def _shards(index: Path) -> list[Path]:
 def transformer_folder(path: Path) -> Path:
     """The folder with the weights inside a released model folder.
 
-    Released behaviour: `transformer_ema` wins over `transformer`.
+    Released behavior: `transformer_ema` wins over `transformer`.
     """
     for name in ("transformer_ema", "transformer"):
         if (path / name).is_dir():

@@ -21,9 +21,10 @@ ROWS = (
     {"doctor", "evaluation", "training"},
     {"weights"},
     {"injection", "fusion", "geometry", "views", "face", "cogvideox"},
-    {"identity", "attention", "combine", "identity_blend"},
+    {"combine"},
+    {"identity", "attention", "shapes", "key_map"},
 )
-BESIDE = {("views", "face"), ("fusion", "geometry"), ("identity_blend", "identity")}
+BESIDE = {("views", "face"), ("fusion", "geometry"), ("training", "evaluation")}
 NETWORK = {
     "aiohttp", "ftplib", "http", "httpx", "huggingface_hub", "modelscope", "requests", "smtplib",
     "socket", "ssl", "urllib", "urllib3", "websockets", "xmlrpc",
@@ -35,6 +36,8 @@ PACKAGES = {
     "filelock", "jinja2", "psutil", "pydantic", "tqdm", "yaml", "insightface", "onnxruntime",
     "skimage", "trimesh",
 }  # fmt: skip
+TRAINING = {"accelerate", "av", "bitsandbytes", "diffusers", "peft", "pyarrow", "rapidocr", "ray",
+            "scenedetect", "tomli"}  # fmt: skip
 HOST = {"comfy", "comfy_api", "comfy_extras", "folder_paths", "latent_preview", "node_helpers"}
 HOST |= {"server", "comfy_execution", "execution"}
 FORBIDDEN = {
@@ -88,7 +91,8 @@ def import_problems(path: str, text: str) -> list[str]:
             wrong = not path.startswith(WITH_NETWORK)
         else:
             ours_or_hosts = HOST if here in ("nodes", "comfyui") else set()
-            wrong = top not in {*sys.stdlib_module_names, *PACKAGES, *ours_or_hosts}
+            extra = TRAINING if here == "training" else set()
+            wrong = top not in {*sys.stdlib_module_names, *PACKAGES, *ours_or_hosts, *extra}
         problems += [f"{path}: {name}"] * wrong
     return problems
 

@@ -73,7 +73,7 @@ def test_it_has_what_comfyui_loads_and_nothing_else(packed):
     assert needed <= set(packed)
     rest = {path.split("/")[0] for path in set(packed) - needed if not path.startswith(WEIGHTS)}
     rooms = {"nodes", "fantasyid", "web", "locales", "workflows", "docs"}
-    assert rooms <= rest <= rooms | {"subgraphs", "CHANGELOG.md"}
+    assert rooms <= rest <= rooms | {"subgraphs", "recipes", "CHANGELOG.md"}
     assert {Path(path).suffix for path in packed if path.startswith("docs/")} == {".md"}
 
 

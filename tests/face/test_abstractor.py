@@ -89,7 +89,7 @@ def test_every_parameter_and_patch_is_live_and_the_class_token_dead(seeded: Modu
 
 @torch.no_grad()
 def test_the_earlier_position_table_matters(tiny: FaceAbstractor, seeded: ModuleType) -> None:
-    """Released behaviour: two position tables are added."""
+    """Released behavior: two position tables are added."""
     hidden_states = torch.randn(1, 577, 64, generator=torch.manual_seed(1))
     without = seeded_abstractor(TINY, seeded)
     without.earlier_position.zero_()

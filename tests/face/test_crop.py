@@ -89,7 +89,7 @@ def test_the_fit_is_that_of_opencv(points: list, matrix: list) -> None:
 
 
 def test_the_fit_drops_points_that_do_not_belong() -> None:
-    """Released behaviour: not the least-squares fit of all five."""
+    """Released behavior: not the least-squares fit of all five."""
     points = np.array(RECORDED_FITS[3][0])
     got = apply(similarity_lmeds(points, FACE_TEMPLATE_PX), points)
     error = np.hypot(*(got - FACE_TEMPLATE_PX).T)

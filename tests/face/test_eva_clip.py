@@ -43,7 +43,7 @@ def tiny(seeded: ModuleType) -> EvaVisionTransformer:
 
 
 def test_preprocess_keeps_the_overshoot_of_bicubic() -> None:
-    """Released behaviour: values beyond white and black are not clamped."""
+    """Released behavior: values beyond white and black are not clamped."""
     edge = torch.zeros(1, 512, 512, 3)
     edge[:, :, 256:] = 1
     from_white = preprocess(torch.ones_like(edge))[0, :, 0, 0]

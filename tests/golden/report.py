@@ -37,7 +37,7 @@ PAPER_AND_RELEASE = (
     ("N' (4.1)", "314 vertex tokens", "314 in the fusion; 79 are injected, and 36 of the face"),
 )  # fmt: skip
 COLUMNS = ("float32", "bfloat16", "exact", "float64")
-TAG = "Released behaviour:"
+TAG = "Released behavior:"
 INTRODUCTION = """# Fidelity
 
 How far each stage is from the released implementation. The weights of the release cannot be had
@@ -100,7 +100,7 @@ class Measured:
 
 
 def released_behaviours() -> list[Behaviour]:
-    """Every `Released behaviour:` in comments and docstrings of the package and the nodes."""
+    """Every `Released behavior:` in comments and docstrings of the package and the nodes."""
     found = []
     for folder in ("fantasyid", "nodes"):
         for path in sorted((ROOT / folder).rglob("*.py")):
@@ -190,7 +190,7 @@ def tolerance_rows() -> Iterator[str]:
 
 
 def behaviour_rows() -> Iterator[str]:
-    """Table rows: where a released behaviour is kept, what it is, and the test that holds it."""
+    """Table rows: where a released behavior is kept, what it is, and the test that holds it."""
     for behaviour in released_behaviours():
         tests = "<br>".join(f"`{holder}`" for holder in HOLDERS.get(behaviour.sentence, []))
         link = f"[{behaviour.file}](../{behaviour.file})"
@@ -218,7 +218,7 @@ def render(measured: Mapping[str, Any]) -> str:
         "Where they differ, the code does what the release does; its weights fit nothing else.\n",
         "| what (section) | paper | release |\n|---|---|---|",
         *paper_rows(),
-        "\n## Released behaviours kept on purpose\n",
+        "\n## Released behaviors kept on purpose\n",
         "| where | what | held by |\n|---|---|---|",
         *behaviour_rows(),
     ]

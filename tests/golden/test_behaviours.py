@@ -1,4 +1,4 @@
-"""Released behaviours that no test of a module holds."""
+"""Released behaviors that no test of a module holds."""
 
 from __future__ import annotations
 

@@ -53,12 +53,12 @@ def test_sentences_are_cut_out_of_comments_and_docstrings(report):
     def b(self):
         """Do.
 
-        Released behaviour: one
+        Released behavior: one
         sentence here. And more.
         """
-        # Released behaviour: a comment
+        # Released behavior: a comment
         # of two lines
-        return 1  # Released behaviour: too
+        return 1  # Released behavior: too
 '''
     assert list(report._tagged(text)) == [
         ("A.b", "one sentence here."),

@@ -17,10 +17,11 @@ from torch import Tensor
 from transformers import T5Config, T5EncoderModel
 
 from fantasyid.training.batches import Batch
-from fantasyid.training.cache import Part, caption_key
+from fantasyid.training.cache import caption_key
 from fantasyid.training.config import Cache, Config, Curate, Model, Train, Weights
 from fantasyid.training.encoders import Encoders
 from fantasyid.training.manifest import ClipRow, picture_bytes, write_manifest
+from fantasyid.training.part import Part
 from miniature.checkpoints import transforms_file
 from miniature.head import build_head
 from miniature.models import write_tiny_models

@@ -10,9 +10,10 @@ import torch
 from accelerate import Accelerator, DistributedType, FullyShardedDataParallelPlugin
 
 from fantasyid.training.batches import Batches
-from fantasyid.training.cache import PARTS, Part
+from fantasyid.training.cache import PARTS
 from fantasyid.training.loop import Trainer
 from fantasyid.training.network import build_network
+from fantasyid.training.part import Part
 
 
 def main(file: str, kind: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from conftest import ROOT
 
-from fantasyid.training.config import ConfigError, load_config
+from fantasyid.training.config_file import ConfigError, load_config
 
 WHOLE = """
 work = "work"

@@ -17,9 +17,10 @@ from safetensors.torch import load_file
 
 from fantasyid.training.batches import Batches
 from fantasyid.training.checkpoint import EMA, OPTIMIZER, WEIGHTS, checkpoints
-from fantasyid.training.loop import METRICS, SAVE_NOW, Trainer, TrainingStopped
+from fantasyid.training.loop import METRICS, SAVE_NOW, Trainer
 from fantasyid.training.manifest import DataError
 from fantasyid.training.network import build_network
+from fantasyid.training.progress import TrainingStopped
 
 from .conftest import but, cache_of, rows_of
 
@@ -171,7 +172,8 @@ sys.path[:0] = {paths!r}
 from pathlib import Path
 from accelerate import Accelerator
 from fantasyid.training.batches import Batches
-from fantasyid.training.cache import PARTS, Part
+from fantasyid.training.cache import PARTS
+from fantasyid.training.part import Part
 from fantasyid.training.loop import Trainer
 from fantasyid.training.network import build_network
 import pickle

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn.functional import layer_norm, linear, softmax
 
 from fantasyid.cogvideox.positions import rotary_table
-from fantasyid.training.loop import loss_of
 from fantasyid.training.network import TrainedNetwork, build_network
+from fantasyid.training.objective import loss_of
 
 from .conftest import BASE, SIZES, batch_of, but
 
