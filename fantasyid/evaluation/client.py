@@ -12,7 +12,7 @@ from typing import Any
 
 import aiohttp
 import requests
-from requests.compat import urlsplit
+from yarl import URL
 
 from .answers import (
     Ending,
@@ -47,13 +47,13 @@ class Host:
     """
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url if "://" in url else f"http://{url}")
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        parts = URL(url if "://" in url else f"http://{url}")
+        if parts.scheme not in ("http", "https") or not parts.host:
             raise ValueError(f'the host "{url}" is no address: write http://NAME:PORT')
-        self.url = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+        self.url = f"{parts.scheme}://{parts.authority}{parts.path.rstrip('/')}"
         self._session = requests.Session()
         # Whatever the environment says of proxies: this machine is reached without one.
-        self._session.trust_env = parts.hostname not in _LOOPBACK
+        self._session.trust_env = parts.host not in _LOOPBACK
         self._session.headers["Connection"] = "close"  # an idle connection dies with its host
 
     def run(

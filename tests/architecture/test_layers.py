@@ -33,7 +33,7 @@ WITH_NETWORK = ("fantasyid/weights/download/", "fantasyid/evaluation/client.py")
 # What ComfyUI itself requires, and what is looked for only when it is needed (ruff holds that).
 PACKAGES = {
     "torch", "torchvision", "numpy", "scipy", "einops", "transformers", "safetensors", "PIL", "av",
-    "filelock", "jinja2", "psutil", "pydantic", "tqdm", "yaml", "insightface", "onnxruntime",
+    "filelock", "jinja2", "yarl", "psutil", "pydantic", "tqdm", "yaml", "insightface", "onnxruntime",
     "skimage", "trimesh",
 }  # fmt: skip
 TRAINING = {"accelerate", "av", "bitsandbytes", "diffusers", "peft", "pyarrow", "rapidocr", "ray",
