@@ -6,6 +6,8 @@ import pytest
 import torch
 from host_graph import apply
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def parts(host, loaded, identity, conditioned):

@@ -7,7 +7,7 @@ import torch
 from host_graph import apply, sample
 
 # The compiler warns of its own deprecations, in code that is neither ours nor the host's.
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 
 class CountingBackend:

@@ -12,6 +12,8 @@ from torch.profiler import ProfilerActivity, profile
 from miniature.checkpoints import transformer_files
 from miniature.layouts import TinySizes
 
+pytestmark = pytest.mark.slow
+
 WITHIN = 0.15
 MEDIUM = TinySizes(dim=576, blocks=2, context_dim=384, time_dim=192)
 LARGEST = (192, 128, 17)

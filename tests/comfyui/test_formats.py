@@ -15,6 +15,8 @@ from fantasyid.weights.convert import convert_file, split_model
 from fantasyid.weights.keys import sort_released_keys
 from fantasyid.weights.read import read_model
 
+pytestmark = pytest.mark.slow
+
 TRANSFORMS = "tiny_transform.pkl"
 NAME = "diffusion_pytorch_model"
 

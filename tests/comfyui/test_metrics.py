@@ -13,6 +13,8 @@ import pytest
 import torch
 from host_client import bundled, changed, node_of
 
+pytestmark = pytest.mark.slow
+
 INPUTS = {"recogniser": "auto", "detector": "cascade", "choose": "largest"}
 AURAFACE = "AuraFace-v1 (Apache-2.0: commercial use allowed)"
 

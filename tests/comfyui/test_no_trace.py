@@ -11,6 +11,8 @@ import torch
 from host_graph import apply, make_identity, sample
 from host_traces import hooks_on, leaves_no_trace
 
+pytestmark = pytest.mark.slow
+
 BLOCKS = 4
 
 

@@ -15,6 +15,8 @@ import pytest
 from conftest import ROOT
 from host_client import WORKFLOWS
 
+pytestmark = pytest.mark.slow
+
 BEFORE = json.loads((ROOT / "tests/recorded/version_0_1_0.json").read_text("utf-8"))
 
 

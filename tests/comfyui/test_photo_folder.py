@@ -9,6 +9,8 @@ import torch
 from host_client import changed
 from PIL import Image
 
+pytestmark = pytest.mark.slow
+
 COLLECT = {"detector": "cascade", "views": 4, "choose": "largest", "no_face": "stop"}
 GO_ON = {"no_face": "continue without identity"}
 

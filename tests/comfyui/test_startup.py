@@ -5,6 +5,10 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 
 def test_nothing_is_imported_that_the_host_had_not(comfyui_path):
     path = Path(__file__).resolve().parents[2] / "benchmarks" / "startup.py"

@@ -27,6 +27,8 @@ from fantasyid.weights.fingerprint import sha256_of_file
 from miniature.layouts import TinySizes, adapter_shapes, deca_shapes, eva_shapes, transformer_shapes
 from miniature.models import TinyModels, write_tiny_models
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = {item.kind: item.name for item in reversed(FILES)}
 

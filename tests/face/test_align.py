@@ -24,6 +24,8 @@ from fantasyid.face.crop import FACE_TEMPLATE_PX, align_crop, similarity_lmeds
 from fantasyid.face.faces import DetectedFace, make_face
 from fantasyid.face.sources import FaceSources, at_any_roll, open_detector, open_detectors
 
+pytestmark = pytest.mark.slow
+
 ASTRONAUT = np.array([[204, 108], [248, 107], [228, 132], [209, 155], [244, 154]], float)
 NEWTON = np.array([[536, 246], [648, 254], [596, 324], [538, 398], [636, 406]], float)
 CENTRE = FaceChoice("nearest centre")

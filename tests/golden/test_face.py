@@ -9,6 +9,8 @@ from fantasyid.face.abstractor import AbstractorConfig, FaceAbstractor
 from fantasyid.face.eva_clip import EvaVisionTransformer, preprocess, rotary_tables
 from fantasyid.face.eva_keys import EVA_KEYS, GRID, IMAGE, EvaConfig
 
+pytestmark = pytest.mark.slow
+
 EVA = EvaConfig(dim=1024, depth=24, mlp_dim=2730)
 ABSTRACTOR = AbstractorConfig(
     dim=1024, hidden=256, squeeze_first=256, squeeze=64, ff_dim=4096, out_dim=2048

@@ -18,6 +18,8 @@ from fantasyid.injection.layers import (
     LayerInjector,
 )
 
+pytestmark = pytest.mark.slow
+
 LAYERS, WIDTH, FRAMES, HEIGHT, GRID_WIDTH = 2, 3072, 2, 8, 12
 TABLE = "patch_embed.pos_embedding"
 

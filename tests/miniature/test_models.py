@@ -31,6 +31,8 @@ from miniature.layouts import (
 )
 from miniature.weights import tiny_weight
 
+pytestmark = pytest.mark.slow
+
 GOLDEN = Path(__file__).resolve().parent.parent / "golden"
 REAL = TinySizes(
     dim=3072,

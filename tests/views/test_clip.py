@@ -24,6 +24,8 @@ from fantasyid.views.select import least_difference
 from fantasyid.views.track import pyramid
 from fantasyid.views.words import describe_collection
 
+pytestmark = pytest.mark.slow
+
 SIZE = (360, 640)
 
 

@@ -22,6 +22,8 @@ from fantasyid.weights.read import read_model
 from fantasyid.weights.third_party import read_deca, read_eva, read_flame, read_mesh_tables
 from miniature.checkpoints import transformer_files
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -13,6 +13,8 @@ from identities import assert_same, make_identity
 
 from fantasyid.weights.identity_file import is_identity_file, read_identity, write_identity
 
+pytestmark = pytest.mark.slow
+
 FULL = make_identity()
 SMALL = replace(FULL, geometry=None, thumbnail=None)
 ODD_VALUES: tuple[Any, ...] = (

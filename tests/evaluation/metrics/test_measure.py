@@ -21,6 +21,8 @@ from fantasyid.face.faces import DetectedFace, make_face
 from fantasyid.face.recognizer import Embedding, Recognizer, arcface_input, unit
 from fantasyid.identity import FaceCrops
 
+pytestmark = pytest.mark.slow
+
 HEIGHT, WIDTH = 200, 240
 CENTRE = (120.0, 90.0)
 POINTS = np.array([[104, 82], [136, 82], [120, 100], [108, 118], [132, 118]], float)

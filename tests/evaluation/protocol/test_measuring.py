@@ -14,6 +14,8 @@ from fantasyid.evaluation.metrics.inception import FILE, build_network
 from fantasyid.evaluation.protocol.journal import Journal
 from fantasyid.evaluation.protocol.measuring import Meter, MeterSettings
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def video(people, tmp_path_factory):
