@@ -33,8 +33,8 @@ WITH_NETWORK = ("fantasyid/weights/download/", "fantasyid/evaluation/client.py")
 # What ComfyUI itself requires, and what is looked for only when it is needed (ruff holds that).
 PACKAGES = {
     "torch", "torchvision", "numpy", "scipy", "einops", "transformers", "safetensors", "PIL", "av",
-    "filelock", "jinja2", "yarl", "psutil", "pydantic", "tqdm", "yaml", "insightface", "onnxruntime",
-    "skimage", "trimesh",
+    "filelock", "jinja2", "psutil", "pydantic", "tqdm", "yaml", "insightface", "onnxruntime",
+    "skimage", "trimesh", "yarl",
 }  # fmt: skip
 TRAINING = {"accelerate", "av", "bitsandbytes", "diffusers", "peft", "pyarrow", "rapidocr", "ray",
             "scenedetect", "tomli"}  # fmt: skip
