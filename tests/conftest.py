@@ -174,4 +174,4 @@ def server(comfyui_path: Path, host_base: Path, tiny: TinyModels, photo: Path) -
 @pytest.fixture(scope="session")
 def client(server: Server) -> Client:
     """Prompts to the server."""
-    return Client(server.host.url)
+    return Client(server)

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fantasyid.evaluation.client import Graph, Host, Message, Result, WorkflowRefused
+from demo.server import Server
+from fantasyid.evaluation.client import Graph, Message, WorkflowRefused
 
 WORKFLOWS = Path(__file__).resolve().parents[1] / "workflows"
 
@@ -64,8 +65,8 @@ def node_of(graph: Graph, class_type: str) -> str:
 class Client:
     """Sends prompts and listens until they end."""
 
-    def __init__(self, url: str) -> None:
-        self.host = Host(url)
+    def __init__(self, server: Server) -> None:
+        self.host = server.host
 
     def run(self, graph: Graph, during: Callable[[Message], None] | None = None) -> Run:
         """Send a prompt and wait for its end.
@@ -84,7 +85,7 @@ class Client:
                 during(message)
 
         try:
-            result: Result = self.host.run(graph, heard, silence_s=120)
+            result = self.host.run(graph, heard, silence_s=120)
         except WorkflowRefused as refused:
             return Run(errors=str(refused))
         run = Run(result.ending.value, result.failure, result.outputs)

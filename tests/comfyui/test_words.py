@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +91,7 @@ def test_every_node_is_found_by_other_words(host, spoken):
 
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_the_host_serves_names_and_categories(server, language):
-    served = server.request("/i18n")[language]
+    served = server.host.get("/i18n")[language]
     for node, words in locale(language).items():
         assert served["nodeDefs"][node] == words
     main = json.loads((LOCALES / language / "main.json").read_text("utf-8"))
@@ -104,5 +103,4 @@ def test_the_host_serves_every_help_page(server):
     assert len(pages) == 2 * len(locale("en"))
     for page in pages:
         path = f"/extensions/ComfyUI-FantasyID/docs/{page.parent.name}/{page.name}"
-        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}{path}", timeout=30) as answer:
-            assert answer.read() == page.read_bytes()
+        assert server.host.request("GET", path).content == page.read_bytes()
