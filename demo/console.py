@@ -86,5 +86,6 @@ def exit_code(work: Callable[[], int], verbose: bool) -> int:
         if error.errno == errno.ENOSPC or getattr(error, "winerror", None) == 112:
             warn("quickstart: The disk is full: free some space and run the command again.")
         else:
-            warn(f"quickstart: {error.strerror or error}: {error.filename or 'no file named'}")
+            where = f": {error.filename}" if error.filename else ""
+            warn(f"quickstart: {error.strerror or error}{where}")
         return 2

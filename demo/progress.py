@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from fantasyid.evaluation.client import (
+from fantasyid.evaluation.answers import (
     Ending,
     Graph,
     HostUnreachable,
@@ -68,7 +68,8 @@ def run_prompt(server: Server, graph: Graph) -> Result:
     except WorkflowRefused as refused:
         rows = refusal(refused.body, graph)
         log = server.log.read_text(encoding="utf-8", errors="replace").splitlines()
-        rows += [f"    {line.strip()}" for line in log if "IMPORT FAILED" in line]
+        failed = [line for line in log if "IMPORT FAILED" in line and "custom_nodes" in line]
+        rows += [f"    {line.strip()} (see {server.log})" for line in failed]
         words = "\n".join(rows)
         raise Problem(f"ComfyUI did not accept the workflow:\n{words}", code=1) from refused
     except HostUnreachable as error:

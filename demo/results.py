@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import av
+from av.error import FFmpegError
 from PIL import Image, ImageDraw, ImageFont
 
-from fantasyid.evaluation.client import Result
+from fantasyid.evaluation.answers import Result
 
 from .console import Problem, say, size_text
 from .workflow import TINY_LABEL
@@ -95,7 +96,7 @@ def collect(result: Result, base: Path, folder: Path, tiny: bool) -> dict[str, A
     try:
         frames, fps = read_video(video)
         width, height = frames[0].size
-    except (av.error.FFmpegError, IndexError) as error:  # damaged, or without frames
+    except (FFmpegError, IndexError) as error:  # damaged, or without frames
         raise Problem(f"The video {video} could not be decoded: {error}", code=1) from error
     sheet = folder / f"{stem}_contact_sheet.png"
     draw_sheet(frames, "tiny random weights: noise, not a likeness" if tiny else "").save(sheet)

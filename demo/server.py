@@ -11,7 +11,8 @@ from pathlib import Path
 
 import psutil
 
-from fantasyid.evaluation.client import Host, HostError
+from fantasyid.evaluation.answers import HostError
+from fantasyid.evaluation.client import Host
 
 from .checks import choose_port
 from .console import NO_SPACE, Problem

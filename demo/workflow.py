@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from fantasyid.evaluation.client import Graph
+from fantasyid.evaluation.answers import Graph
 
 TINY_LABEL = "tiny_random_weights"
 

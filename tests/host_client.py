@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from demo.server import Server
-from fantasyid.evaluation.client import Graph, Message, WorkflowRefused
+from fantasyid.evaluation.answers import Graph, Message, WorkflowRefused
 
 WORKFLOWS = Path(__file__).resolve().parents[1] / "workflows"
 

@@ -19,7 +19,7 @@ from demo import folders, models, processes, progress, results, workflow
 from demo.__main__ import WORKFLOW
 from demo.console import Problem
 from demo.server import Server, stop_tree
-from fantasyid.evaluation.client import Ending, Graph, Result
+from fantasyid.evaluation.answers import Ending, Graph, Result
 
 ROOT = Path(__file__).resolve().parents[2]
 REAL = {role: f"real_{role}" for role in models.TINY}
@@ -294,7 +294,9 @@ def test_a_prompt_is_run_or_its_refusal_told(
         "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
     }
     if inputs["width"] < 0:
-        with pytest.raises(Problem, match=r"did not accept the workflow:\n.*EmptyImage.*width"):
+        with pytest.raises(
+            Problem, match=r"did not accept the workflow:\n(.|\n)*input width: Value -1"
+        ):
             progress.run_prompt(server, graph)
     else:
         assert progress.run_prompt(server, graph).ending is Ending.SUCCESS
