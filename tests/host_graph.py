@@ -55,3 +55,19 @@ def sample(host, model, conditioned, **changes):
 def apply(host, loaded, identity, strength=1.0, model=None):
     inputs = {"adapter": loaded["adapter"], "identity": identity, "strength": strength}
     return host.run("FantasyIDApply", model=model or loaded["model"], **inputs)[0]
+
+
+def sample_in_parts(host, model, conditioned, guider="FantasyIDGuider", rule="dpm", **changes):
+    """The same run as `sample`, as the host's own sampler node with our parts."""
+    positive, negative, latent = conditioned
+    steps = changes.pop("steps", 3)
+    inputs = {"model": model, "positive": positive, "negative": negative, "cfg": 6.0}
+    out = host.run(
+        "SamplerCustomAdvanced",
+        noise=host.run("RandomNoise", noise_seed=3)[0],
+        guider=host.run(guider, **(inputs | changes))[0],
+        sampler=host.run("FantasyIDSamplerSelect", sampler=rule)[0],
+        sigmas=host.run("FantasyIDScheduler", model=model, steps=steps, denoise=1.0)[0],
+        latent_image=latent,
+    )
+    return out[0]["samples"]

@@ -148,8 +148,7 @@ def test_a_host_that_forgot_is_asked_for_its_files(
             command.main(arguments(out, "--seeds", "13", *alone))
     while server.host.get("/prompt")["exec_info"]["queue_remaining"]:
         time.sleep(0.1)
-    with pytest.raises(ValueError, match="Expecting value"):
-        server.host.request("POST", "/history", json={"clear": True})
+    server.host.request("POST", "/history", json={"clear": True})
     assert command.main(arguments(out, "--seeds", "13", *alone)) == 0
     assert made(out) == [1]
     assert server.host.get("/history") == {}
