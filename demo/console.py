@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+NO_SPACE = ("No space left on device", "Errno 28", "not enough space on the disk", "WinError 112")
 
 
 class Problem(Exception):
@@ -47,14 +51,8 @@ def size_text(size: float) -> str:
 
 def folder_size(folder: Path) -> int:
     """Bytes of all files below `folder`; links are not followed."""
-    total = 0
-    for directory, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += os.lstat(os.path.join(directory, name)).st_size
-            except OSError:
-                continue
-    return total
+    files = (os.path.join(where, name) for where, _, names in os.walk(folder) for name in names)
+    return sum(os.lstat(path).st_size for path in files if os.path.lexists(path))
 
 
 @contextmanager
@@ -63,6 +61,31 @@ def step(title: str, folder: Path | None = None) -> Iterator[None]:
     say(f"{title} ...")
     start = time.monotonic()
     yield
-    took = f"{time.monotonic() - start:.1f} s"
-    size = f", {size_text(folder_size(folder))}" if folder is not None else ""
-    say(f"  done in {took}{size}")
+    size = "" if folder is None else f", {size_text(folder_size(folder))}"
+    say(f"  done in {time.monotonic() - start:.1f} s{size}")
+
+
+def exit_code(work: Callable[[], int], verbose: bool) -> int:
+    """Do the work, and turn every expected failure into one sentence and an exit code.
+
+    Args:
+        work: gives the exit code of a success.
+        verbose: show where a failure came from.
+    """
+    try:
+        return work()
+    except KeyboardInterrupt:
+        warn("quickstart: stopped on request; no server is left running.")
+        return 130
+    except (Problem, OSError) as error:
+        if verbose:
+            traceback.print_exc()
+        if isinstance(error, Problem):
+            warn(f"quickstart: {error}")
+            return error.code
+        if error.errno == errno.ENOSPC or getattr(error, "winerror", None) == 112:
+            warn("quickstart: The disk is full: free some space and run the command again.")
+        else:
+            where = f": {error.filename}" if error.filename else ""
+            warn(f"quickstart: {error.strerror or error}{where}")
+        return 2

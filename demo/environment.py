@@ -13,9 +13,10 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from .console import Problem, folder_size, say, size_text, step
-from .processes import stream
+from .checks import check_disk
+from .console import NO_SPACE, Problem, folder_size, say, step
 
 DEMO = Path(__file__).resolve().parent
 WITHOUT_DEPENDENCIES = DEMO / "requirements-host-nodeps.txt"
@@ -27,29 +28,31 @@ FULL_INSTALL = 3_000_000_000
 SMALL_INSTALL = 600_000_000
 RUN_ONLY = 200_000_000
 
-BROKEN_FILE = ("DO NOT MATCH THE HASHES", "BadZipFile", "File is not a zip file", "is invalid.")
-NO_SPACE = ("No space left on device", "Errno 28", "not enough space on the disk", "WinError 112")
-NO_NETWORK = (
-    "Failed to establish a new connection",
-    "Temporary failure in name resolution",
-    "Name or service not known",
-    "nodename nor servname",
-    "getaddrinfo failed",
-    "NewConnectionError",
-    "NameResolutionError",
-    "ConnectTimeoutError",
-    "ReadTimeoutError",
-    "Read timed out",
-    "IncompleteRead",
-    "Connection aborted",
-    "Connection refused",
-    "Connection reset",
-    "Network is unreachable",
-    "ProxyError",
-    "Tunnel connection failed",
-    "Max retries exceeded",
-    "SSLError",
-)
+# What pip writes -> the sentence for it; the first that fits.
+FAILURES = (
+    (
+        NO_SPACE,
+        "The disk is full: there was no space left while fetching {what}, in the project folder "
+        "or in {temporary}; free some and run the command again",
+    ),
+    (
+        ("DO NOT MATCH THE HASHES", "BadZipFile", "File is not a zip file", "is invalid."),
+        "A download was broken: a file of {what} is damaged; run the command again, after `pip "
+        "cache purge` if it stays so",
+    ),
+    (
+        (
+            "Failed to establish a new connection", "Temporary failure in name resolution",
+            "Name or service not known", "nodename nor servname", "getaddrinfo failed",
+            "NewConnectionError", "NameResolutionError", "ConnectTimeoutError",
+            "ReadTimeoutError", "Read timed out", "IncompleteRead", "Connection aborted",
+            "Connection refused", "Connection reset", "Network is unreachable", "ProxyError",
+            "Tunnel connection failed", "Max retries exceeded", "SSLError",
+        ),
+        "The package index could not be reached while fetching {what}: check the network or "
+        "pip's index and proxy settings, then run the command again",
+    ),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -61,14 +64,14 @@ class Interpreter:
         version: of Python, such as "3.11.7".
         torch: version of torch, "" where it does not import.
         cuda: whether torch sees a CUDA device.
-        missing: importable names that it lacks.
+        missing: the packages asked for that it lacks.
     """
 
     path: Path
     version: str
     torch: str
     cuda: bool
-    missing: tuple[str, ...]
+    missing: list[str]
 
 
 def python_of(venv: Path) -> Path:
@@ -76,63 +79,38 @@ def python_of(venv: Path) -> Path:
     return venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
-def inspect_python(path: Path) -> Interpreter | None:
+def last_line(text: str) -> str:
+    """Where a failed command says why."""
+    return (text.strip().splitlines() or ["no reason given"])[-1]
+
+
+def inspect_python(path: Path, *packages: str) -> Interpreter | None:
     """Ask an interpreter for its versions; None where it does not run."""
+    command = [str(path), str(DEMO / "probe.py"), *packages]
     try:
-        answer = subprocess.run(
-            [str(path), str(DEMO / "probe.py")], capture_output=True, text=True, timeout=300
-        )
-        found = json.loads(answer.stdout.strip().splitlines()[-1])
-    except (OSError, subprocess.TimeoutExpired, ValueError, IndexError):
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        return Interpreter(path, **json.loads(last_line(answer.stdout)))
+    except (OSError, subprocess.TimeoutExpired, ValueError):
         return None
-    return Interpreter(
-        path, found["python"], found["torch"], found["cuda"], tuple(found["missing"])
-    )
 
 
-def lists_hash(lists: tuple[Path, ...]) -> str:
-    """One SHA-256 over the requirement lists."""
+def packages_of(*lists: Path) -> list[str]:
+    """The names in requirement lists."""
+    text = "\n".join(path.read_text(encoding="utf-8") for path in lists)
+    return sorted(set(re.findall(r"^[A-Za-z][\w.-]*", text, re.MULTILINE)))
+
+
+def stamp_of(python: Interpreter, *lists: Path) -> str:
+    """What the stamp of an environment says: the hash of the lists, the version of Python."""
     digest = hashlib.sha256()
     for path in lists:
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()
+    return json.dumps({"lists": digest.hexdigest(), "python": python.version})
 
 
-def stamp_of(lists: tuple[Path, ...], venv: Path) -> dict[str, str]:
-    """What the stamp must say: the lists and the environment's own Python version."""
-    version = ""
-    config = venv / "pyvenv.cfg"
-    if config.is_file():
-        for line in config.read_text(encoding="utf-8", errors="replace").splitlines():
-            key, _, value = line.partition("=")
-            if key.strip() in ("version", "version_info"):
-                version = value.strip()
-    return {"lists": lists_hash(lists), "python": version}
-
-
-def is_stamped(venv: Path, name: str, lists: tuple[Path, ...]) -> bool:
-    """Whether the lists were installed completely before."""
-    try:
-        written = json.loads((venv / f"quickstart-{name}.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return written == stamp_of(lists, venv)
-
-
-def write_stamp(venv: Path, name: str, lists: tuple[Path, ...]) -> None:
-    """Remember that the lists are installed; written last, so that a broken install has none."""
-    text = json.dumps(stamp_of(lists, venv))
-    (venv / f"quickstart-{name}.json").write_text(text, encoding="utf-8")
-
-
-def check_disk(folder: Path, need: int) -> None:
-    """Raise a Problem where fewer than `need` bytes are free on the disk of `folder`."""
-    free = shutil.disk_usage(folder).free
-    if free < need:
-        raise Problem(
-            f"There is not enough disk space: {size_text(need)} are needed in {folder} and "
-            f"{size_text(free)} are free; free some space and run the command again."
-        )
+def is_stamped(stamp: Path, python: Interpreter, *lists: Path) -> bool:
+    """Whether the lists were installed completely before, into this Python."""
+    return stamp.is_file() and stamp.read_text(encoding="utf-8") == stamp_of(python, *lists)
 
 
 def pip_problem(output: str, what: str, log: Path) -> Problem:
@@ -143,51 +121,48 @@ def pip_problem(output: str, what: str, log: Path) -> Problem:
         what: the thing that was being fetched, in words.
         log: where the output was kept.
     """
-    kept = f"(details: {log})"
-    if any(mark in output for mark in NO_SPACE):
-        return Problem(
-            f"The disk is full: there was no space left while fetching {what}, in the project "
-            f"folder or in {tempfile.gettempdir()}; free some and run the command again {kept}."
-        )
-    if any(mark in output for mark in BROKEN_FILE):
-        return Problem(
-            f"A download was broken: a file of {what} is damaged; run the command again, "
-            f"after `pip cache purge` if it stays so {kept}."
-        )
-    if any(mark in output for mark in NO_NETWORK):
-        return Problem(
-            f"The package index could not be reached while fetching {what}: check the network "
-            f"or pip's index and proxy settings, then run the command again {kept}."
-        )
+    for marks, sentence in FAILURES:
+        if any(mark in output for mark in marks):
+            words = sentence.format(what=what, temporary=tempfile.gettempdir())
+            return Problem(f"{words} (details: {log}).")
     errors = [line for line in output.splitlines() if line.startswith(("ERROR", "error:"))]
     reason = errors[-1].partition(":")[2].strip() if errors else "pip stopped without a reason"
     if "No matching distribution found" in output:
         reason += f"; another Python may have it, this one is {sys.version.split()[0]}"
-    return Problem(f"pip could not fetch {what}: {reason} {kept}.")
+    return Problem(f"pip could not fetch {what}: {reason} (details: {log}).")
 
 
 def run_pip(python: Path, arguments: list[str], what: str, log: Path, verbose: bool) -> None:
-    """Run pip, show what it downloads, and turn its failure into one sentence."""
+    """Run pip, show what it downloads, keep all its lines, tell its failure in one sentence."""
     command = [str(python), "-m", "pip", *arguments]
     command += ["--progress-bar", "off", "--disable-pip-version-check", "--no-input"]
-
-    def show(line: str) -> None:
-        text = line.strip()
-        download = re.match(r"Downloading ([^-]+)-([^-]+)\S* \((\S+ [MG]B)\)", text)
-        if verbose:
-            say(f"  {text}")
-        elif download:
-            say("  downloading {} {}, {}".format(*download.groups()))
-        elif text.startswith("Installing collected"):
-            say("  installing")
-
-    code, output = stream(command, show, log)
-    if code != 0:
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    pipes |= {"encoding": "utf-8", "errors": "replace"}
+    output = ""
+    with log.open("a", encoding="utf-8") as kept, subprocess.Popen(command, **pipes) as pip:
+        kept.write(f"$ {' '.join(command)}\n")
+        try:
+            for line in pip.stdout or ():
+                output += line
+                kept.write(line)
+                kept.flush()
+                text = line.strip()
+                download = re.match(r"Downloading ([^-]+)-([^-]+)\S* \((\S+ [MG]B)\)", text)
+                if verbose:
+                    say(f"  {text}")
+                elif download:
+                    say("  downloading {} {}, {}".format(*download.groups()))
+                elif text.startswith("Installing collected"):
+                    say("  installing")
+        except BaseException:
+            pip.kill()
+            raise
+    if pip.returncode != 0:
         raise pip_problem(output, what, log)
 
 
 def make_venv(venv: Path) -> None:
-    """Create the environment with the venv module of the running Python."""
+    """Create the environment anew with the venv module of the running Python."""
     if any(importlib.util.find_spec(name) is None for name in ("venv", "ensurepip")):
         raise Problem(
             f"This Python ({sys.executable}) cannot make virtual environments because its venv "
@@ -195,14 +170,13 @@ def make_venv(venv: Path) -> None:
             f"python3-venv) and run the command again."
         )
     shutil.rmtree(venv, ignore_errors=True)
+    command = [sys.executable, "-m", "venv", str(venv)]
     with step(f"Creating {venv.name} with Python {sys.version.split()[0]}", venv):
-        made = subprocess.run(
-            [sys.executable, "-m", "venv", str(venv)], capture_output=True, text=True
-        )
+        made = subprocess.run(command, capture_output=True, text=True)
     if made.returncode != 0:
         shutil.rmtree(venv, ignore_errors=True)
-        reason = (made.stderr or made.stdout).strip().splitlines() or ["no reason given"]
-        raise Problem(f"The virtual environment {venv} could not be made: {reason[-1]}")
+        reason = last_line(made.stderr or made.stdout)
+        raise Problem(f"The virtual environment {venv} could not be made: {reason}")
 
 
 def ensure_venv(root: Path, tests: bool, verbose: bool) -> Interpreter:
@@ -213,14 +187,14 @@ def ensure_venv(root: Path, tests: bool, verbose: bool) -> Interpreter:
         tests: whether the packages of the test suite are wanted too.
         verbose: show all that pip says.
     """
-    venv, python = root / ".venv", python_of(root / ".venv")
-    logs = root / ".host"
+    venv, logs = root / ".venv", root / ".host"
+    python, lists = python_of(venv), (WITHOUT_DEPENDENCIES, HOST_LIST)
+    needed = ("pip", *packages_of(*lists))
     logs.mkdir(exist_ok=True)
-    host_lists = (WITHOUT_DEPENDENCIES, HOST_LIST)
-    found = inspect_python(python) if is_stamped(venv, "host", host_lists) else None
-    if found is None or found.missing or not found.torch:
-        check_disk(root, max(FULL_INSTALL - (folder_size(venv) if venv.is_dir() else 0), RUN_ONLY))
-        if inspect_python(python) is None:
+    found, stamp = inspect_python(python, *needed), venv / "quickstart-host.json"
+    if found is None or found.missing or not is_stamped(stamp, found, *lists):
+        check_disk(root, max(FULL_INSTALL - folder_size(venv), RUN_ONLY))
+        if found is None or "pip" in found.missing:  # pip comes last: it was never made whole
             make_venv(venv)
         log = logs / "pip-host.log"
         with step("Installing what ComfyUI needs (about 2 GB on disk, some minutes)", venv):
@@ -228,30 +202,29 @@ def ensure_venv(root: Path, tests: bool, verbose: bool) -> Interpreter:
             run_pip(python, extras, "torchvision and torchaudio", log, verbose)
             run_pip(python, ["install", "-r", str(HOST_LIST)], "ComfyUI's packages", log, verbose)
             mend_cpu_extras(python)
-        write_stamp(venv, "host", host_lists)
-        found = inspect_python(python)
-        if found is None or found.missing or not found.torch:
+        found = inspect_python(python, *needed)
+        if found is None or found.missing:
             lacks = "it does not run" if found is None else f"it lacks {', '.join(found.missing)}"
             raise Problem(
                 f"{venv} is not usable after the installation, {lacks}: delete the folder and "
                 f"run the command again (details: {log})."
             )
-    if tests and not is_stamped(venv, "test", (TEST_LIST,)):
+        stamp.write_text(stamp_of(found, *lists), encoding="utf-8")
+    stamp = venv / "quickstart-test.json"
+    if tests and not is_stamped(stamp, found, TEST_LIST):
         check_disk(root, SMALL_INSTALL)
         log = logs / "pip-test.log"
         with step("Installing the test tools", venv):
             run_pip(python, ["install", "-r", str(TEST_LIST)], "the test tools", log, verbose)
-        write_stamp(venv, "test", (TEST_LIST,))
+        stamp.write_text(stamp_of(found, TEST_LIST), encoding="utf-8")
     return found
 
 
 def mend_cpu_extras(python: Path) -> None:
     """Make torchvision and torchaudio importable beside a CPU build of torch."""
-    mended = subprocess.run(
-        [str(python), str(DEMO / "cpu_extras.py")], capture_output=True, text=True
-    )
+    command = [str(python), str(DEMO / "cpu_extras.py")]
+    mended = subprocess.run(command, capture_output=True, text=True)
     if mended.returncode != 0:
-        reason = mended.stderr.strip().splitlines() or ["no reason given"]
-        raise Problem(f"torchvision or torchaudio does not import: {reason[-1]}")
+        raise Problem(f"torchvision or torchaudio does not import: {last_line(mended.stderr)}")
     for line in mended.stdout.splitlines():
         say(f"  {line}")

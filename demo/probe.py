@@ -1,54 +1,39 @@
-"""Run by another interpreter: print, as one JSON line, what it has. Needs nothing but itself."""
+"""Run by another interpreter: `probe.py PACKAGE...` prints as one JSON line what it has."""
 
 from __future__ import annotations
 
-import importlib.util
+import importlib.metadata
 import json
 import platform
 import sys
 
-NEEDED = (
-    "torch",
-    "torchvision",
-    "torchaudio",
-    "torchsde",
-    "numpy",
-    "einops",
-    "transformers",
-    "sentencepiece",
-    "safetensors",
-    "aiohttp",
-    "yaml",
-    "PIL",
-    "scipy",
-    "tqdm",
-    "psutil",
-    "alembic",
-    "sqlalchemy",
-    "av",
-    "comfy_kitchen",
-    "comfy_aimdo",
-    "kornia",
-    "spandrel",
-    "pydantic_settings",
-    "comfyui_frontend_package",
-    "skimage",
-)
+
+def lacks(package: str) -> bool:
+    """Whether a distribution is not installed."""
+    try:
+        importlib.metadata.distribution(package)
+    except importlib.metadata.PackageNotFoundError:
+        return True
+    return False
 
 
-def describe() -> dict[str, object]:
-    """Python and torch versions, whether a CUDA device is seen, and the names not found."""
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+def describe(packages: list[str]) -> dict[str, object]:
+    """Python and torch versions, whether a CUDA device is seen, and the packages not found."""
+    missing = [package for package in packages if lacks(package)]
     version, cuda = "", False
-    if "torch" not in missing:
-        try:
-            import torch
+    try:
+        import torch
 
-            version, cuda = str(torch.__version__), bool(torch.cuda.is_available())
-        except (ImportError, OSError):  # a half-installed or foreign build
-            missing.append("torch")
-    return {"python": platform.python_version(), "torch": version, "cuda": cuda, "missing": missing}
+        version, cuda = str(torch.__version__), bool(torch.cuda.is_available())
+    except (ImportError, OSError):  # absent, half-installed, or a foreign build
+        missing.append("a torch that imports")
+    return {
+        "version": platform.python_version(),
+        "torch": version,
+        "cuda": cuda,
+        "missing": missing,
+    }
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(describe()) + "\n")
+    sys.stdout.write(json.dumps(describe(sys.argv[1:])) + "\n")

@@ -2,45 +2,82 @@
 
 from __future__ import annotations
 
-import json
+import math
 import shutil
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import av
+from av.error import FFmpegError
+from PIL import Image, ImageDraw, ImageFont
+
+from fantasyid.evaluation.answers import Result
+
 from .console import Problem, say, size_text
-from .environment import DEMO
-from .models import TINY_LABEL
+from .workflow import TINY_LABEL
 
 VIDEO, MESH = (".mp4", ".webm", ".mkv"), (".glb",)
+MOST = 16  # frames shown on the contact sheet
+TILE = 320  # least width of one frame there, in pixels
+GAP = 8
+LINE = 32  # height of the note and of the caption
 
 
-def output_files(outputs: dict[str, Any], base: Path) -> Iterator[Path]:
-    """Paths of all files that nodes report as saved (type `output`), in the order of nodes."""
-    for shown in outputs.values():
-        for entries in shown.values():
-            for entry in entries if isinstance(entries, list) else ():
-                if isinstance(entry, dict) and entry.get("type") == "output":
-                    yield base / "output" / entry.get("subfolder", "") / entry["filename"]
+def saved_file(result: Result, base: Path, suffixes: tuple[str, ...]) -> Path | None:
+    """The first file of a kind that a node saved and that is really there."""
+    files = [file for node in result.outputs for file in result.files(node)]
+    paths = [base / "output" / f.subfolder / f.filename for f in files if f.kind == "output"]
+    return next((path for path in paths if path.suffix in suffixes and path.is_file()), None)
 
 
-def first_of(files: list[Path], suffixes: tuple[str, ...]) -> Path | None:
-    """The first file of a kind that is really there."""
-    return next((path for path in files if path.suffix in suffixes and path.is_file()), None)
-
-
-def free_number(folder: Path, stem: str) -> int:
-    """The first number that no file of this stem in `folder` has: results are never replaced."""
+def free_stem(folder: Path, stem: str) -> str:
+    """The stem with the first number that no file in `folder` has: results are never replaced."""
     number = 1
     while any(folder.glob(f"{stem}_{number:05}*")):
         number += 1
-    return number
+    return f"{stem}_{number:05}"
 
 
-def collect(
-    python: Path, outputs: dict[str, Any], base: Path, folder: Path, tiny: bool
-) -> dict[str, Any]:
+def read_video(path: Path) -> tuple[list[Image.Image], float]:
+    """All frames in order and the frame rate."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        frames = [frame.to_image() for frame in container.decode(stream)]
+        return frames, float(stream.average_rate or 0)
+
+
+def draw_sheet(frames: list[Image.Image], note: str) -> Image.Image:
+    """The frames in a grid, each with its number, the note in a band of its own above it."""
+    last, shown = len(frames) - 1, min(len(frames), MOST)
+    indexes = [round(i * last / max(1, shown - 1)) for i in range(shown)]
+    scale = max(1, -(-TILE // frames[0].width))  # whole, so that pixels stay pixels
+    width, height = frames[0].width * scale, frames[0].height * scale
+    columns = math.ceil(math.sqrt(shown))
+    rows = -(-shown // columns)
+    top = GAP + (LINE if note else 0)
+    size = GAP + columns * (width + GAP), top + rows * (height + GAP + LINE)
+    sheet = Image.new("RGB", size, (24, 24, 24))
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=20)
+
+    def band(left: int, y: int, right: int) -> None:
+        draw.rectangle((left, y, right, y + LINE), fill=(150, 30, 30))
+        draw.text((left + GAP, y + 4), note, font=font, fill=(255, 255, 255))
+
+    for place, index in enumerate(indexes):
+        x = GAP + place % columns * (width + GAP)
+        y = top + place // columns * (height + GAP + LINE)
+        sheet.paste(frames[index].resize((width, height), Image.Resampling.NEAREST), (x, y))
+        caption = f"frame {index + 1} of {len(frames)}"
+        draw.text((x, y + height + 4), caption, font=font, fill=(200, 200, 200))
+    if note:
+        band(0, 0, sheet.width)
+        for row in range(rows):  # also over the pictures: a cut-out of the sheet still says it
+            y = top + row * (height + GAP + LINE)
+            band(GAP, y + height - LINE, sheet.width - GAP)
+    return sheet
+
+
+def collect(result: Result, base: Path, folder: Path, tiny: bool) -> dict[str, Any]:
     """Copy video and mesh to `folder` and make the contact sheet.
 
     Returns:
@@ -49,49 +86,38 @@ def collect(
     Raises:
         Problem: the run saved no video, or it cannot be decoded.
     """
-    files = list(output_files(outputs, base))
-    made, mesh = first_of(files, VIDEO), first_of(files, MESH)
+    made, mesh = saved_file(result, base, VIDEO), saved_file(result, base, MESH)
     if made is None:
         raise Problem("The workflow ended without saving a video.", code=1)
     folder.mkdir(parents=True, exist_ok=True)
-    stem = TINY_LABEL if tiny else "fantasyid"
-    stem = f"{stem}_{free_number(folder, stem):05}"
-    video = folder / f"{stem}{made.suffix}"
+    stem = free_stem(folder, TINY_LABEL if tiny else "fantasyid")
+    video = Path(shutil.copyfile(made, folder / f"{stem}{made.suffix}"))
+    head = mesh and shutil.copyfile(mesh, folder / f"{stem}_head{mesh.suffix}")
+    try:
+        frames, fps = read_video(video)
+        width, height = frames[0].size
+    except (FFmpegError, IndexError) as error:  # damaged, or without frames
+        raise Problem(f"The video {video} could not be decoded: {error}", code=1) from error
     sheet = folder / f"{stem}_contact_sheet.png"
-    shutil.copyfile(made, video)
-    head = None
-    if mesh is not None:
-        head = folder / f"{stem}_head{mesh.suffix}"
-        shutil.copyfile(mesh, head)
-    note = ["tiny random weights: noise, not a likeness"] if tiny else []
-    drawn = subprocess.run(
-        [str(python), str(DEMO / "contact_sheet.py"), str(video), str(sheet), *note],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-    )
-    if drawn.returncode != 0:
-        reason = drawn.stderr.strip().splitlines() or ["no reason given"]
-        raise Problem(f"The video {video} could not be decoded: {reason[-1]}", code=1)
-    facts = json.loads(drawn.stdout.strip().splitlines()[-1])
+    draw_sheet(frames, "tiny random weights: noise, not a likeness" if tiny else "").save(sheet)
     return {
         "video": str(video),
-        **facts,
+        "frames": len(frames),
+        "size": [width, height],
+        "fps": fps,
         "contact_sheet": str(sheet),
-        "mesh": None if head is None else str(head),
+        "mesh": head and str(head),
     }
 
 
-def show(result: dict[str, Any]) -> None:
+def show(found: dict[str, Any]) -> None:
     """Print where the results are, with their sizes."""
-    width, height = result["size"]
+    width, height = found["size"]
     words = {
-        "video": f"video, {result['frames']} frames of {width} x {height}, {result['fps']:g} fps",
+        "video": f"video, {found['frames']} frames of {width} x {height}, {found['fps']:g} fps",
         "contact_sheet": "contact sheet",
         "mesh": "head mesh",
     }
     for key, text in words.items():
-        if result[key] is not None:
-            path = Path(result[key])
-            say(f"  {path}  ({text}, {size_text(path.stat().st_size)})")
+        if found[key] is not None:
+            say(f"  {found[key]}  ({text}, {size_text(Path(found[key]).stat().st_size)})")

@@ -8,9 +8,9 @@ import subprocess
 import time
 from pathlib import Path
 
+from .comfyui import check_comfyui, describe_host, fetch_comfyui
 from .console import say
 from .environment import ensure_venv
-from .host import describe_host, fetch_comfyui, users_comfyui
 
 
 def split_arguments(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -29,17 +29,14 @@ def run_suite(root: Path, arguments: list[str]) -> int:
     options, for_pytest = split_arguments(arguments)
     start = time.monotonic()
     python = ensure_venv(root, tests=True, verbose=False)
-    if options.comfyui is not None:
-        comfyui = users_comfyui(options.comfyui)
-    else:
+    if options.comfyui is None:
         comfyui = fetch_comfyui(python.path, root, verbose=False)
+    else:
+        comfyui = options.comfyui.expanduser().resolve()
+        check_comfyui(comfyui)
     describe_host(comfyui, python)
-    environment = dict(
-        os.environ,
-        COMFYUI_PATH=str(comfyui),
-        PYRIGHT_PYTHON_IGNORE_WARNINGS="1",
-        PYTHONUNBUFFERED="1",
-    )
+    settings = {"PYRIGHT_PYTHON_IGNORE_WARNINGS": "1", "PYTHONUNBUFFERED": "1"}
+    environment = os.environ | settings | {"COMFYUI_PATH": str(comfyui)}
     took: list[tuple[str, int, float]] = []
     # Without being told, pyright looks for packages in whatever Python is first on the path.
     checks = (

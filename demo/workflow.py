@@ -3,42 +3,11 @@
 from __future__ import annotations
 
 import copy
-import json
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from .console import Problem
-from .models import TINY_LABEL, Weights
+from fantasyid.evaluation.answers import Graph
 
-WORKFLOW = Path("workflows") / "api" / "photo_to_video.json"
-
-Graph = dict[str, dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What one run asks for.
-
-    Args:
-        weights: names of the model files.
-        image: the photo's file name in the server's input folder.
-        prompt: text for the positive conditioning; None keeps the workflow's.
-        seed: of the noise; None keeps the workflow's.
-    """
-
-    weights: Weights
-    image: str
-    prompt: str | None = None
-    seed: int | None = None
-
-
-def labelled(prefix: str) -> str:
-    """A file name prefix that says that the weights were random."""
-    folder, _, name = prefix.rpartition("/")
-    return f"{folder}/{TINY_LABEL}_{name}" if folder else f"{TINY_LABEL}_{name}"
-
+TINY_LABEL = "tiny_random_weights"
 
 # (class_type, input) -> role of the model file it names.
 MODEL_FILES = {
@@ -51,101 +20,64 @@ MODEL_FILES = {
     ("VAELoader", "vae_name"): "vae",
 }
 
-# (class_type, input) -> value, or function of the old value. For tiny weights only: the smallest
-# run that still takes every path.
-TINY_RUN: dict[tuple[str, str], Any] = {
+# (class_type, input) -> value. For tiny weights only: the smallest run that takes every path.
+TINY_RUN = {
     ("FantasyIDFaceLatent", "width"): 96,
     ("FantasyIDFaceLatent", "height"): 64,
     ("FantasyIDFaceLatent", "length"): 9,
     ("FantasyIDSampler", "steps"): 4,
-    ("SaveVideo", "filename_prefix"): labelled,
-    ("SaveLatent", "filename_prefix"): labelled,
-    ("SaveGLB", "filename_prefix"): labelled,
-    ("SaveImage", "filename_prefix"): labelled,
 }
 
-# Without these the workflow is not the one this table is for; the others may be absent.
-REQUIRED = ("FantasyIDModelLoader", "FantasyIDSampler", "LoadImage", "SaveVideo")
+
+def set_prompt(graph: Graph, prompt: str) -> None:
+    """Give every CLIPTextEncode that an input named `positive` is linked to another text."""
+    links = (node["inputs"].get("positive") for node in graph.values())
+    linked = [graph[link[0]] for link in links if isinstance(link, list)]
+    nodes = [node for node in linked if node["class_type"] == "CLIPTextEncode"]
+    if not nodes:
+        raise ValueError("the workflow has no CLIPTextEncode that a `positive` input leads to")
+    for node in nodes:
+        node["inputs"]["text"] = prompt
 
 
-def load_workflow(path: Path) -> Graph:
-    """Read an API-format workflow.
-
-    Raises:
-        Problem: no such file, or not in API format.
-    """
-    try:
-        graph = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise Problem(f"The bundled workflow {path} is missing: get the project anew.") from None
-    if not isinstance(graph, dict) or any("class_type" not in node for node in graph.values()):
-        raise Problem(f"{path} is not a workflow in API format.")
-    return graph
-
-
-def set_input(graph: Graph, class_type: str, name: str, value: Any) -> None:
-    """Give an input of every node of a class a new value.
+def adapt(
+    graph: Graph,
+    names: dict[str, str],
+    image: str,
+    prompt: str | None = None,
+    seed: int | None = None,
+    tiny: bool = False,
+) -> Graph:
+    """A copy of the bundled workflow for this run.
 
     Args:
-        value: the value, or a function of the old one.
-
-    Raises:
-        ValueError: a node of the class has no such input, or a link stands there.
-    """
-    for key, node in graph.items():
-        if node["class_type"] != class_type:
-            continue
-        inputs = node["inputs"]
-        if name not in inputs:
-            raise ValueError(
-                f"node {key} ({class_type}) of the workflow has no input {name!r}, "
-                f"it has {', '.join(sorted(inputs))}"
-            )
-        if isinstance(inputs[name], list):
-            raise ValueError(f"input {name!r} of node {key} ({class_type}) is a link, not a value")
-        change: Callable[[Any], Any] | None = value if callable(value) else None
-        inputs[name] = change(inputs[name]) if change is not None else value
-
-
-def positive_text_nodes(graph: Graph) -> list[str]:
-    """The CLIPTextEncode nodes that inputs named `positive` lead back to."""
-    found: list[str] = []
-    waiting = [node["inputs"]["positive"][0] for node in graph.values()
-               if isinstance(node["inputs"].get("positive"), list)]  # fmt: skip
-    while waiting:
-        key = waiting.pop()
-        node = graph[key]
-        if node["class_type"] == "CLIPTextEncode":
-            if key not in found:
-                found.append(key)
-        elif isinstance(node["inputs"].get("positive"), list):
-            waiting.append(node["inputs"]["positive"][0])
-    return found
-
-
-def adapt(graph: Graph, wish: Wish) -> Graph:
-    """A copy of the bundled workflow for this run.
+        graph: the bundled workflow.
+        names: role -> name of the model file.
+        image: the photo's file name in the server's input folder.
+        prompt: text for the positive conditioning; None keeps the workflow's.
+        seed: of the noise; None keeps the workflow's.
+        tiny: make it small, and let every file say that the weights are random.
 
     Raises:
         ValueError: the workflow and the tables above do not fit each other.
     """
     graph = copy.deepcopy(graph)
-    present = {node["class_type"] for node in graph.values()}
-    absent = [name for name in REQUIRED if name not in present]
-    if absent:
-        raise ValueError(f"the workflow has no {', '.join(absent)}")
-    for (class_type, name), role in MODEL_FILES.items():
-        set_input(graph, class_type, name, wish.weights.names[role])
-    set_input(graph, "LoadImage", "image", wish.image)
-    if wish.weights.tiny:
-        for (class_type, name), value in TINY_RUN.items():
-            set_input(graph, class_type, name, value)
-    if wish.seed is not None:
-        set_input(graph, "FantasyIDSampler", "seed", wish.seed)
-    if wish.prompt is not None:
-        nodes = positive_text_nodes(graph)
-        if not nodes:
-            raise ValueError("the workflow has no CLIPTextEncode that a `positive` input leads to")
-        for key in nodes:
-            graph[key]["inputs"]["text"] = wish.prompt
+    values: dict[tuple[str, str], Any] = {("LoadImage", "image"): image}
+    values |= {place: names[role] for place, role in MODEL_FILES.items()}
+    if seed is not None:
+        values["FantasyIDSampler", "seed"] = seed
+    if tiny:
+        values |= TINY_RUN
+        for inputs in (node["inputs"] for node in graph.values()):
+            if "filename_prefix" in inputs:
+                folder, slash, name = inputs["filename_prefix"].rpartition("/")
+                inputs["filename_prefix"] = f"{folder}{slash}{TINY_LABEL}_{name}"
+    for (class_type, name), value in values.items():
+        inputs = [n["inputs"] for n in graph.values() if n["class_type"] == class_type]
+        if not inputs or any(isinstance(i.get(name, []), list) for i in inputs):
+            raise ValueError(f"the workflow has no {class_type} with a value for its {name!r}")
+        for node in inputs:
+            node[name] = value
+    if prompt is not None:
+        set_prompt(graph, prompt)
     return graph

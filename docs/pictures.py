@@ -71,13 +71,9 @@ def draw_face(host: Any, photo: Tensor) -> Any:
     return align(host, photo)[0]
 
 
-def draw_heads(host: Any, face: Any, photo: Tensor) -> None:
+def draw_heads(host: Any, loaded: dict[str, Any], face: Any, photo: Tensor) -> None:
     """The head as it is read, edited and averaged."""
-    files = {"deca": "tiny_deca_model.tar", "flame": "tiny_generic_model.pkl"}
-    (deca,) = host.run("FantasyIDDecaLoader", **files)
-    adapter = host.run(
-        "FantasyIDAdapterLoader", adapter="tiny-fantasyid", mesh_transforms="tiny_transform.pkl"
-    )[0]
+    deca, adapter = loaded["deca"], loaded["adapter"]
 
     def read(source: Any, mode: str) -> Any:
         return host.run("FantasyIDFaceVertices", deca=deca, face=source, mode=mode)[0]
@@ -98,25 +94,15 @@ def draw_heads(host: Any, face: Any, photo: Tensor) -> None:
     save("average_geometry", views(released, 1), views(other, 1), views(average, 1))
 
 
-def draw_injection(host: Any, face: Any) -> None:
+def draw_injection(host: Any, loaded: dict[str, Any], face: Any) -> None:
     """What the dials of Apply do to what each block receives at each step."""
     from host_graph import conditioning, make_identity, sample
 
-    names = {"model": "tiny-fantasyid", "mesh_transforms": "tiny_transform.pkl"}
-    model, adapter = host.run("FantasyIDModelLoader", **names, weight_dtype="default")
-    loaded: dict[str, Any] = {"model": model, "adapter": adapter}
-    loaded["deca"] = host.run(
-        "FantasyIDDecaLoader", deca="tiny_deca_model.tar", flame="tiny_generic_model.pkl"
-    )[0]
-    encoder = "tiny_EVA02_CLIP_L_336_psz14_s6B.pt"
-    loaded["encoder"] = host.run("FantasyIDFaceEncoderLoader", face_encoder=encoder)[0]
-    loaded["clip"] = host.run("CLIPLoader", clip_name="tiny_t5xxl.safetensors", type="cogvideox")[0]
-    loaded["vae"] = host.run("VAELoader", vae_name="tiny_cogvideox_vae.safetensors")[0]
     identity, conditioned = make_identity(host, loaded, face), conditioning(host, loaded, face)
 
     def report(**dials: Any) -> Tensor:
-        inputs = {"model": model, "adapter": adapter, "identity": identity, "strength": 1.0}
-        (applied,) = host.run("FantasyIDApply", **inputs, record=True, **dials)
+        inputs = {key: loaded[key] for key in ("model", "adapter")} | {"identity": identity}
+        (applied,) = host.run("FantasyIDApply", **inputs, strength=1.0, record=True, **dials)
         latent = {"samples": sample(host, applied, conditioned, steps=12)}
         return host.run("FantasyIDInjectionReport", model=applied, latent=latent)[0]
 
@@ -147,7 +133,7 @@ def draw_curves() -> None:
 def lines(curves: dict[str, list[float]], title: str, top: float) -> Tensor:
     """`(1, H, W, 3)` of some curves from 0 to `top` with their names."""
     width, height, left, upper, size = 640, 260, 40, 40, 190
-    colours = ((250, 230, 60), (32, 170, 170), (240, 120, 90))
+    colors = ((250, 230, 60), (32, 170, 170), (240, 120, 90))
     canvas = Image.new("RGB", (width, height), (24, 24, 26))
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(14)
     draw.text((left, 10), title, fill=(235, 235, 235), font=font)
@@ -155,34 +141,35 @@ def lines(curves: dict[str, list[float]], title: str, top: float) -> Tensor:
         y = upper + size * (1 - value / top)
         draw.line((left, y, width - 150, y), fill=(70, 70, 74))
         draw.text((6, y - 8), f"{value:g}", fill=(235, 235, 235), font=font)
-    for number, ((name, values), colour) in enumerate(zip(curves.items(), colours, strict=False)):
+    for number, ((name, values), color) in enumerate(zip(curves.items(), colors, strict=False)):
         across = (width - 150 - left) / (len(values) - 1)
         points = [(left + i * across, upper + size * (1 - v / top)) for i, v in enumerate(values)]
-        draw.line(points, fill=colour, width=3)
-        draw.text((width - 140, upper + 24 * number), name, fill=colour, font=font)
+        draw.line(points, fill=color, width=3)
+        draw.text((width - 140, upper + 24 * number), name, fill=color, font=font)
     return torch.from_numpy(np.array(canvas)).float()[None] / 255
 
 
 def main() -> None:
     """Write all pictures."""
+    from host_graph import load_parts
     from host_process import Host
     from skimage import data
 
+    from demo.folders import prepare_base
     from miniature.models import write_tiny_models
 
     TARGET.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        base = Path(folder)
-        for name in ("custom_nodes", "input", "output", "temp"):
-            (base / name).mkdir()
+        base = prepare_base(Path(folder))
         write_tiny_models(base / "models")
         comfyui = Path(os.environ.get("COMFYUI_PATH", ROOT / ".host" / "ComfyUI"))
         host = Host(comfyui, base)
         photo = torch.from_numpy(data.astronaut()).float()[None] / 255
         with torch.inference_mode():
             face = draw_face(host, photo)
-            draw_heads(host, face, photo)
-            draw_injection(host, face)
+            loaded = load_parts(host)
+            draw_heads(host, loaded, face, photo)
+            draw_injection(host, loaded, face)
             draw_curves()
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..fantasyid.comfyui import doctor, latents, messages
+from ..fantasyid.doctor import memory
 from . import types
 
 
@@ -105,6 +106,6 @@ class FantasyIDDoctor(io.ComfyNode):
         clip: Any = None,
         vae: Any = None,
     ) -> io.NodeOutput:
-        patient = doctor.Patient(model, adapter, clip, vae)
-        text, facts = doctor.examine(patient, width, height, length, check_hashes)
+        size = memory.VideoSize(width, height, length)
+        text, facts = doctor.examine(size, check_hashes, model, adapter, clip, vae)
         return io.NodeOutput(text, facts, ui=messages.on_node(text, cls.hidden.unique_id))

@@ -17,7 +17,8 @@ from host_process import host, ours  # noqa: F401 (fixtures)
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from demo.server import Server, choose_port
+from demo.folders import prepare_base
+from demo.server import Server
 from fantasyid.weights.keys import sort_released_keys
 from miniature.models import TinyModels, write_tiny_models
 
@@ -116,12 +117,8 @@ def comfyui_path() -> Path:
 
 @pytest.fixture(scope="session")
 def host_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base directory of the host, the way a user's looks."""
-    base = tmp_path_factory.mktemp("base")
-    for name in ("custom_nodes", "input", "output", "temp", "user/default"):
-        (base / name).mkdir(parents=True)
-    (base / "user/default/comfy.settings.json").write_text('{"Comfy.TutorialCompleted": true}')
-    return base
+    """A base directory of the host with this project in it, the way a user's looks."""
+    return prepare_base(tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture(scope="session")
@@ -175,16 +172,7 @@ def server(comfyui_path: Path, host_base: Path, tiny: TinyModels, photo: Path) -
     """A real ComfyUI server with the extension, tiny models and the photo."""
     assert tiny.model.is_dir()
     assert photo.is_file()
-    for name, target in (
-        ("ComfyUI-FantasyID", ROOT),
-        ("fantasyid_tiny_host", ROOT / "demo_nodes" / "fantasyid_tiny_host"),
-    ):
-        (host_base / "custom_nodes" / name).symlink_to(target, target_is_directory=True)
-    port = choose_port(None)
-    command = [sys.executable, "main.py", "--cpu", "--listen", "127.0.0.1", "--port", str(port)]
-    command += ["--base-directory", str(host_base), "--database-url", "sqlite:///:memory:"]
-    command += ["--disable-auto-launch", "--disable-api-nodes"]
-    with Server(command, comfyui_path, port, host_base / "server.log") as running:
+    with Server(comfyui_path, host_base, "--cpu") as running:
         yield running
 
 

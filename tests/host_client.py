@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import copy
 import json
-import time
-import urllib.request
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from demo.server import Server
-from demo.websocket import WebSocket
+from fantasyid.evaluation.answers import Graph, Message, WorkflowRefused
 
 WORKFLOWS = Path(__file__).resolve().parents[1] / "workflows"
-ENDINGS = ("execution_success", "execution_error", "execution_interrupted")
-
-Graph = dict[str, dict[str, Any]]
 
 
 @dataclass
@@ -26,19 +20,19 @@ class Run:
     """What became of a prompt.
 
     Attributes:
+        ending: The host's last word, or "refused".
+        errors: The host's words about what went wrong.
         outputs: Node id -> its `ui` values.
         executed: Ids of the nodes that ran, in order.
         cached: Ids of the nodes that were served from the host's cache.
-        ending: The host's last word, one of `ENDINGS`, or "refused".
-        errors: The host's words about what went wrong.
         steps: `(node id, value, maximum)` of every progress message.
     """
 
+    ending: str = "refused"
+    errors: str = ""
     outputs: dict[str, Any] = field(default_factory=dict)
     executed: list[str] = field(default_factory=list)
     cached: list[str] = field(default_factory=list)
-    ending: str = "refused"
-    errors: str = ""
     steps: list[tuple[str, int, int]] = field(default_factory=list)
 
 
@@ -72,64 +66,28 @@ class Client:
     """Sends prompts and listens until they end."""
 
     def __init__(self, server: Server) -> None:
-        self.server = server
+        self.host = server.host
 
-    def run(self, graph: Graph, during: Callable[[dict[str, Any]], None] | None = None) -> Run:
+    def run(self, graph: Graph, during: Callable[[Message], None] | None = None) -> Run:
         """Send a prompt and wait for its end.
 
         Args:
             graph: API format.
             during: Called with every message of the server.
         """
-        client_id, run = uuid.uuid4().hex, Run()
-        socket = WebSocket(self.server.port, f"/ws?clientId={client_id}")
-        try:
-            body = {"prompt": graph, "client_id": client_id}
-            answer = self.server.request("/prompt", body)
-            if answer.get("node_errors") or "prompt_id" not in answer:
-                run.errors = json.dumps(answer)
-                return run
-            self._listen(socket, answer["prompt_id"], run, during)
-        finally:
-            socket.close()
-        return run
+        steps: list[tuple[str, int, int]] = []
 
-    def interrupt(self) -> None:
-        """Press the stop button."""
-        url = f"http://127.0.0.1:{self.server.port}/interrupt"
-        urllib.request.urlopen(urllib.request.Request(url, data=b"{}"), timeout=30).close()
-
-    def _listen(self, socket: WebSocket, prompt_id: str, run: Run, during: Any) -> None:
-        while True:
-            text = socket.receive(120.0)
-            assert text is not None, "the server was silent for two minutes"
-            message = json.loads(text)
-            kind, data = message["type"], message.get("data") or {}
-            if data.get("prompt_id") not in (None, prompt_id):
-                continue
+        def heard(message: Message) -> None:
+            if message["type"] == "progress":
+                data = message["data"]
+                steps.append((data["node"], data["value"], data["max"]))
             if during is not None:
                 during(message)
-            self._note(kind, data, run)
-            if kind == "executing" and data.get("node") is None and run.ending != "refused":
-                break
-            if kind in ("execution_error", "execution_interrupted"):
-                break
-        for _ in range(100):
-            history = self.server.request(f"/history/{prompt_id}").get(prompt_id)
-            if history:
-                run.outputs = history["outputs"]
-                return
-            time.sleep(0.05)
 
-    @staticmethod
-    def _note(kind: str, data: dict[str, Any], run: Run) -> None:
-        if kind == "executing" and data.get("node"):
-            run.executed.append(data["node"])
-        elif kind == "execution_cached":
-            run.cached += data["nodes"]
-        elif kind == "progress":
-            run.steps.append((data["node"], data["value"], data["max"]))
-        elif kind in ENDINGS:
-            run.ending = kind
-            if kind == "execution_error":
-                run.errors = f"{data['exception_type']}: {data['exception_message']}"
+        try:
+            result = self.host.run(graph, heard, silence_s=120)
+        except WorkflowRefused as refused:
+            return Run(errors=str(refused))
+        run = Run(result.ending.value, result.failure, result.outputs)
+        run.executed, run.cached, run.steps = result.executed, result.cached, steps
+        return run

@@ -3,44 +3,46 @@
 from __future__ import annotations
 
 
-def align(host, image, **changes):
-    inputs = {
-        "image": image,
-        "detector": "cascade",
-        "choose": "nearest centre",
-        "index": 0,
-        "no_face": "stop",
+def load_parts(host):
+    """Every tiny model, as its loader gives it."""
+    names = {"model": "tiny-fantasyid", "mesh_transforms": "tiny_transform.pkl"}
+    model, adapter = host.run("FantasyIDModelLoader", **names, weight_dtype="default")
+    encoder = {"face_encoder": "tiny_EVA02_CLIP_L_336_psz14_s6B.pt"}
+    head = {"deca": "tiny_deca_model.tar", "flame": "tiny_generic_model.pkl"}
+    text = {"clip_name": "tiny_t5xxl.safetensors", "type": "cogvideox"}
+    return {
+        "model": model,
+        "adapter": adapter,
+        "encoder": host.run("FantasyIDFaceEncoderLoader", **encoder)[0],
+        "deca": host.run("FantasyIDDecaLoader", **head)[0],
+        "clip": host.run("CLIPLoader", **text)[0],
+        "vae": host.run("VAELoader", vae_name="tiny_cogvideox_vae.safetensors")[0],
     }
-    return host.run("FantasyIDAlignFace", **(inputs | changes))
+
+
+def align(host, image, **changes):
+    inputs = {"detector": "cascade", "choose": "nearest centre", "index": 0, "no_face": "stop"}
+    return host.run("FantasyIDAlignFace", **({"image": image} | inputs | changes))
 
 
 def make_identity(host, loaded, face):
+    adapter = {"adapter": loaded["adapter"]}
     (geometry,) = host.run(
         "FantasyIDFaceVertices", deca=loaded["deca"], face=face, mode="as released"
     )
     (tokens,) = host.run(
-        "FantasyIDFaceTokens", face_encoder=loaded["encoder"], adapter=loaded["adapter"], face=face
+        "FantasyIDFaceTokens", face_encoder=loaded["encoder"], face=face, **adapter
     )
-    (identity,) = host.run(
-        "FantasyIDFuse", adapter=loaded["adapter"], face_tokens=tokens, geometry=geometry
-    )
-    return identity
+    return host.run("FantasyIDFuse", face_tokens=tokens, geometry=geometry, **adapter)[0]
 
 
 def conditioning(host, loaded, face, length=9, width=96, height=64):
     positive, negative = (
         host.run("CLIPTextEncode", clip=loaded["clip"], text=text)[0] for text in ("a smile", "")
     )
-    return host.run(
-        "FantasyIDFaceLatent",
-        positive=positive,
-        negative=negative,
-        vae=loaded["vae"],
-        face=face,
-        width=width,
-        height=height,
-        length=length,
-    )
+    prompts = {"positive": positive, "negative": negative}
+    size = {"width": width, "height": height, "length": length}
+    return host.run("FantasyIDFaceLatent", vae=loaded["vae"], face=face, **prompts, **size)
 
 
 def sample(host, model, conditioned, **changes):
@@ -51,13 +53,8 @@ def sample(host, model, conditioned, **changes):
 
 
 def apply(host, loaded, identity, strength=1.0, model=None):
-    return host.run(
-        "FantasyIDApply",
-        model=model or loaded["model"],
-        adapter=loaded["adapter"],
-        identity=identity,
-        strength=strength,
-    )[0]
+    inputs = {"adapter": loaded["adapter"], "identity": identity, "strength": strength}
+    return host.run("FantasyIDApply", model=model or loaded["model"], **inputs)[0]
 
 
 def sample_in_parts(host, model, conditioned, guider="FantasyIDGuider", rule="dpm", **changes):

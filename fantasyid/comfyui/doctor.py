@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import comfy.ldm.modules.attention
 import comfy.model_management
-import folder_paths
 import server
 
 from ..doctor import memory
@@ -17,9 +14,10 @@ from ..doctor.command import host_finding, memory_finding
 from ..doctor.findings import ERROR, NOTE, OK, Finding, as_json, as_text
 from ..doctor.packages import installed, packages
 from ..doctor.weights_on_disk import check_files
-from ..weights.download import files
+from ..weights.download.files import in_words
 from .cogvideox import own_transformer, require_cogvideox_i2v
 from .defects import long_prompt, mean_encoding, model_defects
+from .download import model_folders
 from .identity_dials import RELEASED_DIM, adapter_of, identities_on
 from .injection import injection_of
 from .latents import validate_size
@@ -32,27 +30,23 @@ UNFUSED = ("attention_sub_quad", "attention_split", "attention_basic")
 BATCHING_MARGIN = 1.5
 
 
-@dataclass(frozen=True, slots=True)
-class Patient:
-    """What is connected to the doctor; None where nothing is."""
-
-    model: Any | None = None
-    adapter: Adapter | None = None
-    clip: Any | None = None
-    vae: Any | None = None
-
-
 def examine(
-    patient: Patient, width: int, height: int, length: int, check_hashes: bool
+    size: memory.VideoSize,
+    check_hashes: bool,
+    model: Any | None = None,
+    adapter: Adapter | None = None,
+    clip: Any | None = None,
+    vae: Any | None = None,
 ) -> tuple[str, str]:
-    """Look at everything.
+    """Look at everything that is connected, and at the files.
 
     Args:
-        patient: What is connected.
-        width: Of the video, in pixels.
-        height: Likewise.
-        length: Frames.
+        size: Of the video that is planned.
         check_hashes: Compare SHA-256 of the model files, which reads every byte.
+        model: MODEL that goes into the sampler.
+        adapter: Whether it fits the MODEL.
+        clip: Whether it cuts long prompts.
+        vae: How it encodes, and what decoding takes.
 
     Returns:
         Sentences, and JSON.
@@ -60,20 +54,24 @@ def examine(
     Raises:
         ValueError: The size is impossible.
     """
-    problem = validate_size(width, height, length)
+    problem = validate_size(size.width, size.height, size.length)
     if problem:
         raise ValueError(problem)
-    size = memory.VideoSize(width, height, length)
     found = [host_finding(getattr(server, "__version__", "")), _attention()]
-    found += _connected(patient, size)
-    found += check_files(_places(), deep=check_hashes, report=_stoppable)
+    try:
+        transformer = None if model is None else require_cogvideox_i2v(model)
+    except ValueError as error:
+        found.append(Finding(ERROR, "model", f"{error}.", {"fits": False}))
+        model = transformer = None
+    if transformer is not None:
+        found += [_model(transformer), *model_defects(model), *identities_on(model)]
+        found += [*patches_on(model), _memory(model, adapter, size)]
+    found += [] if adapter is None else adapter_of(adapter, model)
+    found += [] if clip is None else [long_prompt(clip)]
+    found += [] if vae is None else [mean_encoding(vae), _decoding(vae, size)]
+    found += check_files(model_folders(), deep=check_hashes, report=_stoppable)
     found += packages(installed())
     return as_text(found), as_json(found)
-
-
-def _places() -> dict[str, list[Path]]:
-    names = {item.folder for item in files.FILES}
-    return {name: [Path(p) for p in folder_paths.get_folder_paths(name)] for name in names}
 
 
 def _stoppable(_bytes: int) -> None:
@@ -86,29 +84,6 @@ def _attention() -> Finding:
     text = f"ComfyUI computes attention with {name}"
     text += "." if fused else ", which holds its scores in memory: expected without a GPU."
     return Finding(OK if fused else NOTE, "host", text, {"attention": name, "fused": fused})
-
-
-def _connected(patient: Patient, size: memory.VideoSize) -> Iterator[Finding]:
-    model, adapter = patient.model, patient.adapter
-    if model is not None:
-        try:
-            transformer = require_cogvideox_i2v(model)
-        except ValueError as error:
-            yield Finding(ERROR, "model", f"{error}.", {"fits": False})
-            model = None
-        else:
-            yield _model(transformer)
-            yield from model_defects(model)
-            yield from identities_on(model)
-            yield from patches_on(model)
-            yield _memory(model, adapter, size)
-    if adapter is not None:
-        yield from adapter_of(adapter, model)
-    if patient.clip is not None:
-        yield long_prompt(patient.clip)
-    if patient.vae is not None:
-        yield mean_encoding(patient.vae)
-        yield _decoding(patient.vae, size)
 
 
 def _model(transformer: Any) -> Finding:
@@ -124,9 +99,7 @@ def _memory(model: Any, adapter: Adapter | None, size: memory.VideoSize) -> Find
     free = comfy.model_management.get_free_memory(device) + _loaded(model, adapter)
     finding = memory_finding(size, estimate_for(model, adapter, size), free, str(device))
     host = int(model.memory_required([1, memory.LATENT_CHANNELS, *size.latent_shape]))
-    return Finding(
-        finding.level, finding.topic, finding.sentence, {**finding.facts, "host_estimate": host}
-    )
+    return replace(finding, facts={**finding.facts, "host_estimate": host})
 
 
 def _injectors(model: Any, adapter: Adapter | None) -> list[Any]:
@@ -139,9 +112,9 @@ def _injectors(model: Any, adapter: Adapter | None) -> list[Any]:
 
 def _loaded(model: Any, adapter: Adapter | None) -> int:
     """Bytes of the weights that are on the device already, and so are not free but ours."""
-    if comfy.model_management.is_device_cpu(model.load_device):
-        return sum(p.model_size() for p in (model, *_injectors(model, adapter)))
-    return sum(p.loaded_size() for p in (model, *_injectors(model, adapter)))
+    on_cpu = comfy.model_management.is_device_cpu(model.load_device)
+    patchers = (model, *_injectors(model, adapter))
+    return sum(p.model_size() if on_cpu else p.loaded_size() for p in patchers)
 
 
 def estimate_for(model: Any, adapter: Adapter | None, size: memory.VideoSize) -> memory.Estimate:
@@ -190,11 +163,8 @@ def _decoding(vae: Any, size: memory.VideoSize) -> Finding:
     needed = int(vae.memory_used_decode(shape, vae.vae_dtype))
     free = int(comfy.model_management.get_free_memory(vae.device))
     text = (
-        f"decoding {size.words} in one piece takes about {files.in_words(needed)} by ComfyUI's own "
-        f"estimate, {files.in_words(free)} are free on {vae.device}"
+        f"decoding {size.words} in one piece takes about {in_words(needed)} by ComfyUI's own "
+        f"estimate, {in_words(free)} are free on {vae.device}"
     )
-    facts = {"needed": needed, "free": free}
-    if needed > free:
-        text += ": use VAE Decode (Tiled)"
-        return Finding(NOTE, "VAE", f"{text}.", facts)
-    return Finding(OK, "VAE", f"{text}.", facts)
+    text += ": use VAE Decode (Tiled)." if needed > free else "."
+    return Finding(NOTE if needed > free else OK, "VAE", text, {"needed": needed, "free": free})

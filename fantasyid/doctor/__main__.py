@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..weights.download.present import Places
+from ..weights.download.present import Places, comfyui_around
 from .command import examine
 from .findings import as_json, as_text, exit_code
 from .memory import VideoSize
@@ -46,12 +46,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _comfyui_around() -> Path | None:
-    """The ComfyUI that this extension is installed in."""
-    here = Path(__file__).absolute().parents
-    return here[4] if len(here) > 4 and here[3].name == "custom_nodes" else None
-
-
 def _places(comfyui: Path | None, models: Path | None) -> Places | None:
     folder = models or (comfyui / "models" if comfyui else None)
     if folder is None or not folder.is_dir():
@@ -63,7 +57,7 @@ def _places(comfyui: Path | None, models: Path | None) -> Places | None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line, look, and say what was found."""
     options = _parser().parse_args(arguments)
-    comfyui = options.comfyui or (None if options.models else _comfyui_around())
+    comfyui = options.comfyui or (None if options.models else comfyui_around())
     try:
         places = _places(comfyui, options.models)
     except ValueError as error:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+Level = Literal["ok", "note", "warning", "error"]
 # From good to bad. An error stops a run; a warning makes its result worse or slower.
-OK, NOTE, WARNING, ERROR = "ok", "note", "warning", "error"
-LEVELS = (OK, NOTE, WARNING, ERROR)
+LEVELS: tuple[Level, ...] = ("ok", "note", "warning", "error")
+OK, NOTE, WARNING, ERROR = LEVELS
 # Plain letters: a console of another alphabet cannot show signs.
 MARKS = {OK: "ok", NOTE: "note", WARNING: "WARNING", ERROR: "ERROR"}
 
@@ -25,19 +26,15 @@ class Finding:
         facts: The same for scripts; values that JSON can hold.
     """
 
-    level: str
+    level: Level
     topic: str
     sentence: str
     facts: Mapping[str, Any] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        if self.level not in LEVELS:
-            raise ValueError(f'the level is "{self.level}", expected one of {", ".join(LEVELS)}')
 
-
-def worst(findings: Sequence[Finding]) -> str:
+def worst(findings: Sequence[Finding]) -> Level:
     """The worst level; "ok" of nothing."""
-    return max((f.level for f in findings), key=LEVELS.index, default=OK)
+    return LEVELS[max((LEVELS.index(f.level) for f in findings), default=0)]
 
 
 def exit_code(findings: Sequence[Finding]) -> int:

@@ -20,19 +20,8 @@ OPTIONAL = {
 # Several of one family write into the same folder: the last one installed wins, and removing one
 # breaks the other.
 FAMILIES = {
-    "onnxruntime": (
-        "onnxruntime",
-        "onnxruntime-gpu",
-        "onnxruntime-directml",
-        "onnxruntime-openvino",
-        "onnxruntime-rocm",
-    ),
-    "opencv-python": (
-        "opencv-python",
-        "opencv-python-headless",
-        "opencv-contrib-python",
-        "opencv-contrib-python-headless",
-    ),
+    "onnxruntime": ("", "-gpu", "-directml", "-openvino", "-rocm"),
+    "opencv": ("-python", "-python-headless", "-contrib-python", "-contrib-python-headless"),
 }
 # Not Meta's mesh renderer, whose name it has.
 IMPOSTOR = "drtk"
@@ -41,7 +30,7 @@ SHOWN = ("torch", "numpy", "safetensors")
 
 def installed() -> dict[str, str]:
     """Version of every package that the doctor knows and that is installed."""
-    names = {*OPTIONAL, *SHOWN, IMPOSTOR, *(n for family in FAMILIES.values() for n in family)}
+    names = {*OPTIONAL, *SHOWN, IMPOSTOR, *(n for start in FAMILIES for n in _family(start))}
     found = {}
     for name in sorted(names):
         try:
@@ -49,6 +38,10 @@ def installed() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def _family(start: str) -> list[str]:
+    return [start + end for end in FAMILIES.get(start, ("",))]
 
 
 def packages(versions: Mapping[str, str]) -> list[Finding]:
@@ -62,33 +55,26 @@ def packages(versions: Mapping[str, str]) -> list[Finding]:
     facts = {"python": python, **{name: versions.get(name, "") for name in SHOWN}}
     found = [Finding(OK, "package", f"Python {python}, {shown}.", facts)]
     found += [_optional(name, use, versions) for name, use in OPTIONAL.items()]
-    for family in FAMILIES.values():
-        there = [f"{name} {versions[name]}" for name in family if name in versions]
+    for start in FAMILIES:
+        there = [f"{name} {versions[name]}" for name in _family(start) if name in versions]
         if len(there) > 1:
-            found.append(
-                Finding(
-                    WARNING,
-                    "package",
-                    f"{' and '.join(there)} are installed together and overwrite each other's "
-                    "files: uninstall all of them, then install one.",
-                    {"clash": there},
-                )
+            text = (
+                f"{' and '.join(there)} are installed together and overwrite each other's files: "
+                "uninstall all of them, then install one."
             )
+            found.append(Finding(WARNING, "package", text, {"clash": there}))
     if IMPOSTOR in versions:
-        found.append(
-            Finding(
-                WARNING,
-                "package",
-                f"{IMPOSTOR} {versions[IMPOSTOR]} from the package index is not the renderer of "
-                f"that name but a stranger's upload: pip uninstall {IMPOSTOR}.",
-                {"impostor": IMPOSTOR, "version": versions[IMPOSTOR]},
-            )
+        text = (
+            f"{IMPOSTOR} {versions[IMPOSTOR]} from the package index is not the renderer of that "
+            f"name but a stranger's upload: pip uninstall {IMPOSTOR}."
         )
+        facts = {"impostor": IMPOSTOR, "version": versions[IMPOSTOR]}
+        found.append(Finding(WARNING, "package", text, facts))
     return found
 
 
 def _optional(name: str, use: str, versions: Mapping[str, str]) -> Finding:
-    there = [n for n in FAMILIES.get(name, (name,)) if n in versions]
+    there = [n for n in _family(name) if n in versions]
     facts = {"name": name, "use": use, "versions": {n: versions[n] for n in there}}
     if there:
         words = ", ".join(f"{n} {versions[n]}" for n in there)

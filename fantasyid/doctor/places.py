@@ -8,12 +8,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ..weights.download.files import FILES
-from ..weights.download.present import Places
+from ..weights.download.present import Places, folders_below
 
 EXTRA_PATHS = "extra_model_paths.yaml"
-# Other names under which the host has files of a folder.
-ALSO = {"text_encoders": ("clip",)}
 OLDER_NAMES = {"clip": "text_encoders", "unet": "diffusion_models"}
 
 
@@ -37,10 +34,7 @@ def places_of(models: Path, extra_paths: Path | None = None) -> Places:
     Raises:
         ValueError: The yaml file cannot be read.
     """
-    names = sorted({item.folder for item in FILES})
-    found = {
-        name: [models / name, *(models / other for other in ALSO.get(name, ()))] for name in names
-    }
+    found = folders_below(models)
     for name, folder in extra_folders(extra_paths) if extra_paths else ():
         target = OLDER_NAMES.get(name, name)
         if target in found and folder not in found[target]:

@@ -20,8 +20,34 @@ from torch.nn.functional import elu, gelu
 from ..attention import attend
 from ..geometry.spiral import gather_spirals
 from ..geometry.topology import MeshTables, pool_vertices
+from ..key_map import KeyMap
 from ..shapes import ShapeReader, Shapes
 from .reducer import ReducerConfig, VertexReducer
+
+_BLOCK = "vertex_spiral_net.transformer.layers.{i}"
+_UPSAMPLER = "vertex_spiral_net.vtx_upsampler.de_layers"
+_REDUCER = "vertex_reducer.conv_block{i+1}"
+FUSION_KEYS = KeyMap(
+    [
+        ("vertex_spiral_net.vtx_query", "vertex_queries"),
+        ("vertex_spiral_net.hw_down.*", "face_projection.*"),
+        (f"{_BLOCK}.0.norm.*", "blocks.{i}.norm1.*"),
+        (f"{_BLOCK}.0.fn.to_qkv.*", "blocks.{i}.to_qkv.*"),
+        (f"{_BLOCK}.0.fn.to_out.0.*", "blocks.{i}.to_out.*"),
+        (f"{_BLOCK}.1.norm.*", "blocks.{i}.norm2.*"),
+        (f"{_BLOCK}.1.fn.net.0.*", "blocks.{i}.fc1.*"),
+        (f"{_BLOCK}.1.fn.net.3.*", "blocks.{i}.fc2.*"),
+        (f"{_UPSAMPLER}.0.conv.layer.*", "upsample.0.*"),
+        (f"{_UPSAMPLER}.1.conv.layer.*", "upsample.1.*"),
+        (f"{_UPSAMPLER}.2.layer.*", "upsample.2.*"),
+        ("vertex_spiral_net.vtx_descriptor_head.0.*", "descriptor.*"),
+        (f"{_REDUCER}.conv_in.conv1d.*", "reducer.{i}.conv_in.*"),
+        (f"{_REDUCER}.conv_out.conv1d.*", "reducer.{i}.conv_out.*"),
+        (f"{_REDUCER}.conv_in.group_norm.*", "reducer.{i}.norm_in.*"),
+        (f"{_REDUCER}.conv_out.group_norm.*", "reducer.{i}.norm_out.*"),
+        (f"{_REDUCER}.residual_conv.*", "reducer.{i}.residual.*"),
+    ]
+)
 
 HEAD_DIM = 32
 NUM_UPSAMPLE_LAYERS = 3

@@ -20,7 +20,19 @@ import torch
 from torch import Tensor, nn
 
 from ..attention import attend
+from ..key_map import KeyMap
 from ..shapes import ShapeReader, Shapes
+
+INJECTION_KEYS = KeyMap(
+    [
+        ("layer_attention.{i}.norm1.*", "injectors.{i}.norm_tokens.*"),
+        ("layer_attention.{i}.norm2.*", "injectors.{i}.norm_hidden.*"),
+        *(
+            (f"layer_attention.{{i}}.{name}.weight", f"injectors.{{i}}.{name}.weight")
+            for name in ("to_q", "to_kv", "to_out")
+        ),
+    ]
+)
 
 HEAD_DIM = 128
 

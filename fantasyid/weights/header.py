@@ -115,11 +115,6 @@ def sniff(path: Path) -> Form:
     return Form.PICKLE
 
 
-def is_safetensors(path: Path) -> bool:
-    """Whether a file is safetensors, by its content."""
-    return sniff(path) is Form.SAFETENSORS
-
-
 def read_header(path: Path) -> Header:
     """Read and check the header; the tensors' bytes are not touched.
 

@@ -20,8 +20,10 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -37,8 +39,9 @@ from ..identity import (
     Identity,
     Provenance,
 )
+from ..shapes import Shapes
 from .describe import describe_keys
-from .header import DTYPE_NAMES, Header, TensorEntry, header_bytes, read_header
+from .header import DTYPE_NAMES, TensorEntry, header_bytes, read_header
 
 FORMAT = "fantasyid identity"
 VERSION = 1
@@ -49,7 +52,6 @@ MAX_WORDS = 20_000
 # The format stands at the beginning of the header, so that a folder is listed by a glance at each.
 GLANCE_BYTES = 256
 
-Shape = tuple[int, ...]
 # Name -> type and shape; None is any size above 0.
 SLOTS: dict[str, tuple[torch.dtype, tuple[int | None, ...]]] = {
     "face_tokens": (torch.float32, (1, None, None)),
@@ -59,10 +61,8 @@ SLOTS: dict[str, tuple[torch.dtype, tuple[int | None, ...]]] = {
     "thumbnail": (torch.uint8, (1, THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3)),
 }
 NEEDED = ("face_tokens", "vertex_tokens")
-WORDS = (
-    *("format", "version", "detector", "encoder_hash", "adapter_hash", "source_hashes", "note"),
-    *("geometry", "created_with", "digest"),
-)
+ORIGIN = tuple(field.name for field in fields(Provenance))
+WORDS = {"format", "version", *ORIGIN, "geometry", "digest"}
 HASH = re.compile(r"[0-9a-f]{64}")
 
 
@@ -79,16 +79,16 @@ def write_identity(path: Path, identity: Identity) -> None:
     if identity.is_empty:
         raise ValueError(f"there is no identity to save: {identity.empty_reason}")
     tensors, words = _tensors(identity), _words(identity)
+    entries = {name: TensorEntry(t.dtype, tuple(t.shape)) for name, t in tensors.items()}
     words["digest"] = _digest(words, tensors)
     try:
         _check_words(words)
-        _check_shapes({name: (t.dtype, tuple(t.shape)) for name, t in tensors.items()})
+        _check_shapes(entries)
         _check_values(tensors)
     except ValueError as error:
         raise ValueError(f"the identity cannot be saved: {error}") from None
     half = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        entries = {name: TensorEntry(t.dtype, tuple(t.shape)) for name, t in tensors.items()}
         content = [t.numpy().tobytes() for t in tensors.values()]
         half.write_bytes(b"".join([header_bytes(entries, words), *content]))
         os.replace(half, path)
@@ -98,6 +98,8 @@ def write_identity(path: Path, identity: Identity) -> None:
 
 def read_identity(path: Path) -> Identity:
     """Read an identity file of any version there has been.
+
+    A version that has been released stays, and tests/golden/identity_v1.safetensors with it.
 
     Raises:
         ValueError: Names the file: it is damaged, too large, of a newer version, or another kind
@@ -110,10 +112,34 @@ def read_identity(path: Path) -> Identity:
             f"{path} is no identity file: it has {size} bytes, an identity at most {MAX_FILE_BYTES}"
         )
     header = read_header(path)
+    words = header.metadata
     try:
-        return READERS[_version(header)](header, path)
+        _check_version(words, header.shapes())
+        _check_words(words)
+        _check_shapes(header.entries)
+        tensors = load(path.read_bytes())  # no map, so that the file can be replaced on Windows
+        found = _digest(words, tensors)
+        if found != words["digest"]:
+            raise ValueError(
+                "the file was changed or damaged after it was written: its content gives the "
+                f"digest {found[:16]}, it says {words['digest'][:16]}; get the file again"
+            )
+        _check_values(tensors)
     except (ValueError, SafetensorError) as error:
         raise ValueError(f"{path}: {error}") from None
+    vertices, thumbnail = tensors.get("vertices"), tensors.get("thumbnail")
+    geometry = None
+    if vertices is not None:
+        geometry = FaceGeometry(vertices, None, tensors.get("betas"), words["geometry"])
+    origin: dict[str, Any] = {name: words[name] for name in ORIGIN}
+    origin["source_hashes"] = tuple(words["source_hashes"].split())
+    return Identity(
+        tensors["face_tokens"],
+        tensors["vertex_tokens"],
+        geometry=geometry,
+        thumbnail=None if thumbnail is None else thumbnail.float() / 255,
+        provenance=Provenance(**origin),
+    )
 
 
 def is_identity_file(path: Path) -> bool:
@@ -125,61 +151,6 @@ def is_identity_file(path: Path) -> bool:
         return False
 
 
-def _version(header: Header) -> int:
-    words = header.metadata
-    if words.get("format") != FORMAT:
-        raise ValueError(
-            f"this is no FantasyID identity file: {describe_keys(header.shapes())}. Save "
-            "FantasyID Identity writes them"
-        )
-    version = words.get("version", "")
-    if not re.fullmatch(r"[1-9][0-9]{0,5}", version):
-        raise ValueError(f"its version is {version[:20]!r}, which is none: the file is damaged")
-    if int(version) not in READERS:
-        raise ValueError(
-            f"it is an identity file of version {version}, this FantasyID reads up to version "
-            f"{VERSION}: update ComfyUI-FantasyID"
-        )
-    return int(version)
-
-
-def _read_version_1(header: Header, path: Path) -> Identity:
-    words, entries = header.metadata, header.entries
-    _check_words(words)
-    _check_shapes({name: (e.dtype, e.shape) for name, e in entries.items()})
-    tensors = load(path.read_bytes())  # no map, so that the file can be replaced on Windows
-    found = _digest(words, tensors)
-    if found != words["digest"]:
-        raise ValueError(
-            f"the file was changed or damaged after it was written: its content gives the digest "
-            f"{found[:16]}, it says {words['digest'][:16]}; get the file again"
-        )
-    _check_values(tensors)
-    vertices, thumbnail = tensors.get("vertices"), tensors.get("thumbnail")
-    geometry = None
-    if vertices is not None:
-        geometry = FaceGeometry(vertices, None, tensors.get("betas"), words["geometry"])
-    return Identity(
-        tensors["face_tokens"],
-        tensors["vertex_tokens"],
-        geometry=geometry,
-        thumbnail=None if thumbnail is None else thumbnail.float() / 255,
-        provenance=Provenance(
-            words["detector"],
-            words["encoder_hash"],
-            words["adapter_hash"],
-            tuple(words["source_hashes"].split()),
-            words["note"],
-            words["created_with"],
-        ),
-    )
-
-
-# One reader per version, each giving today's Identity. A version that has been released stays, and
-# tests/golden/identity_v1.safetensors with it.
-READERS: dict[int, Callable[[Header, Path], Identity]] = {1: _read_version_1}
-
-
 def _tensors(identity: Identity) -> dict[str, Tensor]:
     """What is written, in the order of `SLOTS`."""
     geometry, thumbnail = identity.geometry, identity.thumbnail
@@ -189,61 +160,67 @@ def _tensors(identity: Identity) -> dict[str, Tensor]:
         "vertices": None if geometry is None else geometry.vertices,
         "betas": None if geometry is None else geometry.betas,
     }
-    tensors = {
-        name: tensor.detach().cpu().float() for name, tensor in found.items() if tensor is not None
-    }
+    tensors = {name: t.detach().cpu().float() for name, t in found.items() if t is not None}
     if thumbnail is not None:
         tensors["thumbnail"] = (thumbnail.cpu().float() * 255).round().clamp(0, 255).byte()
     return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
 
 def _words(identity: Identity) -> dict[str, str]:
-    origin, geometry = identity.provenance, identity.geometry
+    origin = {name: getattr(identity.provenance, name) for name in ORIGIN}
     return {
         "format": FORMAT,
         "version": str(VERSION),
-        "detector": origin.detector,
-        "encoder_hash": origin.encoder_hash,
-        "adapter_hash": origin.adapter_hash,
-        "source_hashes": " ".join(origin.source_hashes),
-        "note": origin.note,
-        "geometry": "" if geometry is None else geometry.source,
+        **(origin | {"source_hashes": " ".join(identity.provenance.source_hashes)}),
+        "geometry": "" if identity.geometry is None else identity.geometry.source,
         "created_with": CREATED_WITH,
     }
 
 
+def _check_version(words: Mapping[str, str], shapes: Shapes) -> None:
+    if words.get("format") != FORMAT:
+        raise ValueError(
+            f"this is no FantasyID identity file: {describe_keys(shapes)}. Save "
+            "FantasyID Identity writes them"
+        )
+    version = words.get("version", "")
+    if not re.fullmatch(r"[1-9][0-9]{0,5}", version):
+        raise ValueError(f"its version is {version[:20]!r}, which is none: the file is damaged")
+    if int(version) > VERSION:
+        raise ValueError(
+            f"it is an identity file of version {version}, this FantasyID reads up to version "
+            f"{VERSION}: update ComfyUI-FantasyID"
+        )
+
+
 def _check_words(words: Mapping[str, str]) -> None:
-    if set(words) != set(WORDS):
-        strange = sorted(set(words) ^ set(WORDS))
-        raise ValueError(f"its metadata lack or add {', '.join(strange)[:200]}")
+    if set(words) != WORDS:
+        raise ValueError(f"its metadata lack or add {', '.join(sorted(set(words) ^ WORDS))[:200]}")
     for name, text in words.items():
         if len(text) > MAX_WORDS:
             raise ValueError(f"its {name} has {len(text)} characters, at most {MAX_WORDS} fit")
-        if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
-            raise ValueError(f"its {name} has half a character (a lone surrogate)")
+        text.encode()  # half a character (a lone surrogate) is a ValueError
     hashes = [words[name] for name in ("encoder_hash", "adapter_hash") if words[name]]
     for value in (*hashes, *words["source_hashes"].split(), words["digest"]):
         if not HASH.fullmatch(value):
             raise ValueError(f"{value[:80]!r} is no hash of 64 hexadecimal digits")
 
 
-def _check_shapes(found: Mapping[str, tuple[torch.dtype, Shape]]) -> None:
+def _check_shapes(found: Mapping[str, TensorEntry]) -> None:
     """Names, types and sizes, and the sizes against each other."""
     strange = [n for n in NEEDED if n not in found] + [n for n in found if n not in SLOTS]
     if strange:
         raise ValueError(f"its tensors lack or add {', '.join(strange)[:200]}")
-    for name, (dtype, shape) in found.items():
-        wanted_dtype, wanted = SLOTS[name]
-        fits = len(shape) == len(wanted) and all(
-            n > 0 and n == (n if w is None else w) for n, w in zip(shape, wanted, strict=True)
-        )
-        if dtype != wanted_dtype or not fits:
-            sizes = ", ".join("any" if n is None else str(n) for n in wanted)
+    for name, entry in found.items():
+        dtype, wanted = SLOTS[name]
+        sizes = [n if w is None and n else w for n, w in zip(entry.shape, wanted, strict=False)]
+        if entry.dtype != dtype or len(entry.shape) != len(wanted) or sizes != list(entry.shape):
+            expected = ", ".join("any" if n is None else str(n) for n in wanted)
             raise ValueError(
-                f"{name} is {DTYPE_NAMES.get(dtype, dtype)} {shape}, expected "
-                f"{DTYPE_NAMES[wanted_dtype]} ({sizes})"
+                f"{name} is {DTYPE_NAMES.get(entry.dtype, entry.dtype)} {entry.shape}, expected "
+                f"{DTYPE_NAMES[dtype]} ({expected})"
             )
-    face, vertex = found["face_tokens"][1], found["vertex_tokens"][1]
+    face, vertex = found["face_tokens"].shape, found["vertex_tokens"].shape
     if face[1] % NUM_FACE_TOKENS or face[2] != vertex[2]:
         raise ValueError(
             f"the face tokens are {face}, the vertex tokens {vertex}: expected a multiple of "

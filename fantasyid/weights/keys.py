@@ -14,45 +14,12 @@ from typing import Protocol, TypeVar
 
 from ..cogvideox.keys import BASE_KEYS
 from ..face.abstractor import ABSTRACTOR_KEYS
-from ..key_map import KeyMap
+from ..fusion.transformer import FUSION_KEYS
+from ..injection.layers import INJECTION_KEYS
 from ..shapes import Shapes
 
 T = TypeVar("T")
 
-_BLOCK = "vertex_spiral_net.transformer.layers.{i}"
-_UPSAMPLER = "vertex_spiral_net.vtx_upsampler.de_layers"
-_REDUCER = "vertex_reducer.conv_block{i+1}"
-FUSION_KEYS = KeyMap(
-    [
-        ("vertex_spiral_net.vtx_query", "vertex_queries"),
-        ("vertex_spiral_net.hw_down.*", "face_projection.*"),
-        (f"{_BLOCK}.0.norm.*", "blocks.{i}.norm1.*"),
-        (f"{_BLOCK}.0.fn.to_qkv.*", "blocks.{i}.to_qkv.*"),
-        (f"{_BLOCK}.0.fn.to_out.0.*", "blocks.{i}.to_out.*"),
-        (f"{_BLOCK}.1.norm.*", "blocks.{i}.norm2.*"),
-        (f"{_BLOCK}.1.fn.net.0.*", "blocks.{i}.fc1.*"),
-        (f"{_BLOCK}.1.fn.net.3.*", "blocks.{i}.fc2.*"),
-        (f"{_UPSAMPLER}.0.conv.layer.*", "upsample.0.*"),
-        (f"{_UPSAMPLER}.1.conv.layer.*", "upsample.1.*"),
-        (f"{_UPSAMPLER}.2.layer.*", "upsample.2.*"),
-        ("vertex_spiral_net.vtx_descriptor_head.0.*", "descriptor.*"),
-        (f"{_REDUCER}.conv_in.conv1d.*", "reducer.{i}.conv_in.*"),
-        (f"{_REDUCER}.conv_out.conv1d.*", "reducer.{i}.conv_out.*"),
-        (f"{_REDUCER}.conv_in.group_norm.*", "reducer.{i}.norm_in.*"),
-        (f"{_REDUCER}.conv_out.group_norm.*", "reducer.{i}.norm_out.*"),
-        (f"{_REDUCER}.residual_conv.*", "reducer.{i}.residual.*"),
-    ]
-)
-INJECTION_KEYS = KeyMap(
-    [
-        ("layer_attention.{i}.norm1.*", "injectors.{i}.norm_tokens.*"),
-        ("layer_attention.{i}.norm2.*", "injectors.{i}.norm_hidden.*"),
-        *(
-            (f"layer_attention.{{i}}.{name}.weight", f"injectors.{{i}}.{name}.weight")
-            for name in ("to_q", "to_kv", "to_out")
-        ),
-    ]
-)
 PARTS = {
     "base": BASE_KEYS,
     "abstractor": ABSTRACTOR_KEYS,

@@ -10,16 +10,18 @@ node got another widget, for widgets are kept by position in a template. Needs C
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
-import urllib.parse
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(Path(__file__).parent)]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-COLOURS = ("#4f8f86", "#3f789e", "#8888AA", "#88AA88", "#b58b2a", "#a4574c")
+from browser.pages import open_page  # noqa: E402
+
+COLORS = ("#4f8f86", "#3f789e", "#8888AA", "#88AA88", "#b58b2a", "#a4574c")
 LEFT, TOP, GAP, COLUMN_GAP, HEAD = 20, 30, 70, 40, 90
 # What a node shows needs room that its widgets alone would not take.
 HEIGHTS = {
@@ -48,7 +50,7 @@ LINKS = {
         "vae",
     ),
 }
-BUILD = """async ([api, columns, heights, text, gap, head, left, top, between, colours]) => {
+BUILD = """async ([api, columns, heights, text, gap, head, left, top, between, colors]) => {
     const app = window.app;
     await app.loadApiJson(api, 'template');
     await new Promise(done => setTimeout(done, 1500));
@@ -75,7 +77,7 @@ BUILD = """async ([api, columns, heights, text, gap, head, left, top, between, c
             y += node.size[1] + gap;
         }
         const group = new window.LiteGraph.LGraphGroup(`${number + 1}. ${title}`);
-        group.color = colours[number % colours.length];
+        group.color = colors[number % colors.length];
         group.pos = [x, top];
         group.size = [width, y - top - gap + 40];
         graph.add(group);
@@ -102,57 +104,29 @@ def build(page: Any, api: dict[str, Any], columns: list) -> dict[str, Any]:
     placed = [item for _, _, items in columns for item in items if isinstance(item, str)]
     if sorted(placed) != sorted(api):
         raise ValueError(f"placed nodes {sorted(placed)}, the graph has {sorted(api)}")
-    sizes = [HEIGHTS, SHOWN_TEXT, GAP, HEAD, LEFT, TOP, COLUMN_GAP, COLOURS]
+    sizes = [HEIGHTS, SHOWN_TEXT, GAP, HEAD, LEFT, TOP, COLUMN_GAP, COLORS]
     return with_links(page.evaluate(BUILD, [api, columns, *sizes]))
 
 
 def main(names: list[str]) -> None:
     """Build the named templates, or all."""
-    import os
-
     from playwright.sync_api import sync_playwright
-    from test_template import APP_READY, CHROMIUM_FLAGS, chromium
 
-    from demo.server import Server, choose_port
+    from demo.folders import prepare_base
+    from demo.server import Server
 
     comfyui = Path(os.environ.get("COMFYUI_PATH", ROOT / ".host" / "ComfyUI"))
     layouts = json.loads((Path(__file__).parent / "layouts.json").read_text("utf-8"))
-    port = choose_port(None)
     with tempfile.TemporaryDirectory() as folder:
-        base = Path(folder)
-        for name in ("custom_nodes", "models", "input", "output", "temp", "user/default"):
-            (base / name).mkdir(parents=True)
-        settings = base / "user/default/comfy.settings.json"
-        settings.write_text('{"Comfy.TutorialCompleted": true}')
-        (base / "custom_nodes/ComfyUI-FantasyID").symlink_to(ROOT, target_is_directory=True)
-        command = [sys.executable, "main.py", "--cpu", "--listen", "127.0.0.1"]
-        command += ["--port", str(port), "--base-directory", str(base), "--disable-auto-launch"]
-        command += ["--database-url", "sqlite:///:memory:", "--disable-api-nodes"]
-        with Server(command, comfyui, port, base / "server.log"), sync_playwright() as engine:
+        base = prepare_base(Path(folder))
+        with Server(comfyui, base, "--cpu") as server, sync_playwright() as engine:
             for name in names or sorted(layouts):
-                context = engine.chromium.launch_persistent_context(
-                    base / f"profile_{name}",
-                    executable_path=chromium(),
-                    args=list(CHROMIUM_FLAGS),
-                    viewport={"width": 1800, "height": 1000},
-                )
-                page = context.pages[0]  # a fresh one each: widgets remember across graphs
-                page.route("**/*", _stay_here)
-                page.goto(f"http://127.0.0.1:{port}", wait_until="domcontentloaded")
-                page.wait_for_function(APP_READY, timeout=180_000)
-                page.wait_for_timeout(1500)
                 api = json.loads((ROOT / "workflows/api" / f"{name}.json").read_text("utf-8"))
-                graph = build(page, api, layouts[name])
+                # A fresh page each: widgets remember across graphs.
+                with open_page(engine, server.host.url, base / f"profile_{name}", []) as page:
+                    graph = build(page, api, layouts[name])
                 target = ROOT / "workflows" / f"{name}.json"
                 target.write_text(json.dumps(graph, indent=2, ensure_ascii=False) + "\n", "utf-8")
-                context.close()
-
-
-def _stay_here(route: Any) -> None:
-    if urllib.parse.urlparse(route.request.url).hostname in ("127.0.0.1", None):
-        route.continue_()
-    else:
-        route.abort()
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from browser.test_template import ARTIFACTS, outside, page  # noqa: F401 (fixtures)
+from browser.pages import ARTIFACTS
 
 # The place of the node's title on the screen, where a user clicks to select it.
 ADD_NODE = """node_id => { const { graph, canvas } = window.app; graph.clear();
@@ -20,7 +20,7 @@ PICTURES = """() => [...document.querySelectorAll('img')]
     ("node_id", "picture"),
     [("FantasyIDAverageGeometry", "average_geometry"), ("FantasyIDAlignFace", "align_face")],
 )
-def test_the_help_page_shows_its_picture(page, outside, node_id, picture):  # noqa: F811
+def test_the_help_page_shows_its_picture(page, outside, node_id, picture):
     title = page.evaluate(ADD_NODE, node_id)
     page.wait_for_timeout(1000)
     page.mouse.click(*title)

@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
-import os
+import json
 import re
-import shutil
-import urllib.parse
 from pathlib import Path
 
 import pytest
+from browser.pages import ARTIFACTS
 
-ARTIFACTS = Path(__file__).resolve().parents[1] / "artifacts"
-CHROMIUM_FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-)
-APP_READY = """() => window.app && window.app.graph && window.app.extensionManager
-    && window.LiteGraph && Object.keys(window.LiteGraph.registered_node_types).length > 100"""
+WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
 WATCH_ENDINGS = """() => { window.__endings = [];
     for (const name of ['execution_success', 'execution_error', 'execution_interrupted'])
         window.app.api.addEventListener(name, event => window.__endings.push([name, event.detail]));
@@ -33,55 +19,6 @@ SMALL = {"width": 96, "height": 64, "length": 9, "steps": 2}
 SET_WIDGETS = """(values) => { for (const node of window.app.graph._nodes)
     if (node.type.startsWith('FantasyID')) for (const widget of node.widgets || [])
         if (widget.name in values) widget.value = values[widget.name]; }"""
-
-
-def chromium() -> str:
-    """The system's Chromium; a browser is never downloaded."""
-    for name in ("chromium", "chromium-browser", "google-chrome", "chrome"):
-        if path := shutil.which(name):
-            return path
-    if os.environ.get("FANTASYID_REQUIRE_BROWSER"):
-        pytest.fail("no Chromium on the PATH, and FANTASYID_REQUIRE_BROWSER asks for one")
-    return pytest.skip("no Chromium on the PATH")
-
-
-@pytest.fixture(scope="module")
-def outside() -> list[str]:
-    """Requests that the page made to anything but the server on this machine."""
-    return []
-
-
-@pytest.fixture(scope="module")
-def page(server, tmp_path_factory, outside):
-    """The web UI of the real server in headless Chromium."""
-    executable = chromium()
-    if os.environ.get("FANTASYID_REQUIRE_BROWSER"):
-        playwright = importlib.import_module("playwright.sync_api")
-    else:
-        playwright = pytest.importorskip("playwright.sync_api", reason="playwright is absent")
-    with playwright.sync_playwright() as engine:
-        context = engine.chromium.launch_persistent_context(
-            tmp_path_factory.mktemp("profile"),
-            executable_path=executable,
-            headless=True,
-            args=list(CHROMIUM_FLAGS),
-            viewport={"width": 1800, "height": 1000},
-        )
-
-        def route(route):
-            if urllib.parse.urlparse(route.request.url).hostname not in ("127.0.0.1", None):
-                outside.append(route.request.url)
-                route.abort()
-            else:
-                route.continue_()
-
-        context.route("**/*", route)
-        page = context.pages[0]
-        page.goto(f"http://127.0.0.1:{server.port}", wait_until="domcontentloaded")
-        page.wait_for_function(APP_READY, timeout=120_000)
-        page.wait_for_timeout(1500)
-        yield page
-        context.close()
 
 
 def open_template(page, name: str) -> None:
@@ -142,14 +79,9 @@ def test_the_head_turns_in_the_hosts_viewer(page):
     assert shown[0].endswith(".glb")
 
 
-WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
-
-
 @pytest.mark.parametrize("name", sorted(path.stem for path in WORKFLOWS.glob("*.json")))
 def test_the_api_workflow_is_the_same_graph(page, name):
     """The UI's own conversion of a template gives the bundled API workflow."""
-    import json
-
     ui = json.loads((WORKFLOWS / f"{name}.json").read_text("utf-8"))
     page.evaluate("async (wf) => { await window.app.loadGraphData(wf, true, true, 'test') }", ui)
     page.wait_for_timeout(500)

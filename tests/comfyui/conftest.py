@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 from compatibility import Measured
-from host_graph import align, conditioning, make_identity
+from host_graph import align, conditioning, load_parts, make_identity
 
 
 @pytest.fixture(scope="session")
@@ -26,28 +26,7 @@ def photo_image():
 
 @pytest.fixture(scope="session")
 def loaded(host):
-    model, adapter = host.run(
-        "FantasyIDModelLoader",
-        model="tiny-fantasyid",
-        mesh_transforms="tiny_transform.pkl",
-        weight_dtype="default",
-    )
-    (encoder,) = host.run(
-        "FantasyIDFaceEncoderLoader", face_encoder="tiny_EVA02_CLIP_L_336_psz14_s6B.pt"
-    )
-    (deca,) = host.run(
-        "FantasyIDDecaLoader", deca="tiny_deca_model.tar", flame="tiny_generic_model.pkl"
-    )
-    (clip,) = host.run("CLIPLoader", clip_name="tiny_t5xxl.safetensors", type="cogvideox")
-    (vae,) = host.run("VAELoader", vae_name="tiny_cogvideox_vae.safetensors")
-    return {
-        "model": model,
-        "adapter": adapter,
-        "encoder": encoder,
-        "deca": deca,
-        "clip": clip,
-        "vae": vae,
-    }
+    return load_parts(host)
 
 
 @pytest.fixture(scope="session")

@@ -156,7 +156,7 @@ def test_an_interrupt_stops_within_one_step_and_leaves_nothing(client, plain, ho
         data = message.get("data") or {}
         if message["type"] == "progress" and data["max"] == 400 and not asked:
             asked.append((data["value"], time.monotonic()))
-            client.interrupt()
+            client.host.interrupt()
 
     stopped = client.run(long, during=stop)
     assert stopped.ending == "execution_interrupted"

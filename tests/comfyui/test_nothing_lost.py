@@ -48,7 +48,7 @@ def choices(info: dict) -> dict[str, list]:
 
 @pytest.fixture(scope="module")
 def object_info(server) -> dict:
-    return server.request("/object_info")
+    return server.host.object_info()
 
 
 @pytest.mark.parametrize("node_id", BEFORE["nodes"])

@@ -49,11 +49,6 @@ def test_the_worst_stand_first(found):
         assert lines[1].startswith(findings.MARKS[ERROR])
 
 
-def test_an_unknown_level_is_refused():
-    with pytest.raises(ValueError, match='level is "bad"'):
-        Finding("bad", "file", "x")
-
-
 @pytest.mark.parametrize(
     ("versions", "words"),
     [

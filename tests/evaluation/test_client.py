@@ -57,13 +57,13 @@ def test_a_stranger_is_recognised(stranger):
 
 
 def test_a_running_host_says_what_it_is(server):
-    words = Host(f"http://127.0.0.1:{server.port}").describe()
+    words = server.host.describe()
     assert words.startswith("ComfyUI 0.")
     assert ", torch 2." in words
 
 
 def test_files_that_are_not_there(server, tmp_path):
-    host = Host(f"http://127.0.0.1:{server.port}")
+    host = server.host
     absent = HostFile("absent.mp4", "fantasyid_evaluate")
     assert not host.exists(absent)
     with pytest.raises(FileNotFoundError, match=r"has no file fantasyid_evaluate/absent\.mp4"):
@@ -72,7 +72,7 @@ def test_files_that_are_not_there(server, tmp_path):
 
 
 def test_a_half_written_upload_is_written_over(server, host_base):
-    host = Host(f"http://127.0.0.1:{server.port}")
+    host = server.host
     folder = host_base / "input" / "fantasyid_evaluate"
     for content in (b"half", b"whole", b"whole"):
         host.upload("photo of a test.png", "fantasyid_evaluate", content)
@@ -127,7 +127,7 @@ def with_color(color: int) -> Graph:
 
 
 def test_a_prompt_is_followed_node_by_node(server, tmp_path):
-    host, told = Host(f"http://127.0.0.1:{server.port}"), []
+    host, told = server.host, []
     first = host.run(with_color(77_001), told.append)
     assert (first.ending, first.executed, first.cached) == ("execution_success", ["1", "2"], [])
     assert [m["data"]["node"] for m in told if m["type"] == "executing"] == ["1", "2", None]
@@ -144,7 +144,7 @@ def test_a_refused_workflow_names_the_node(server):
     graph["1"]["inputs"]["width"] = -1
     graph["1"]["_meta"] = {"title": "Nothing"}
     with pytest.raises(WorkflowRefused, match=r"node 1 \(Nothing\), input width: Value -1"):
-        Host(f"http://127.0.0.1:{server.port}").run(graph)
+        server.host.run(graph)
 
 
 def test_what_the_caller_raises_ends_the_waiting(server):
@@ -155,7 +155,7 @@ def test_what_the_caller_raises_ends_the_waiting(server):
         raise Enough
 
     with pytest.raises(Enough):
-        Host(f"http://127.0.0.1:{server.port}").run(with_color(77_002), enough)
+        server.host.run(with_color(77_002), enough)
 
 
 def test_nobody_there():
@@ -164,7 +164,7 @@ def test_nobody_there():
 
 
 def test_what_the_host_knows(server):
-    host = Host(f"http://127.0.0.1:{server.port}")
+    host = server.host
     assert list(host.object_info("EmptyImage")) == ["EmptyImage"]
     assert host.object_info("NobodyHasThis") == {}
     assert host.result("nobody").ending is Ending.UNKNOWN

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -32,15 +30,6 @@ def seeded_abstractor(config: AbstractorConfig, seeded: ModuleType) -> FaceAbstr
 def tiny(seeded: ModuleType) -> FaceAbstractor:
     """A narrow abstractor of the released layout."""
     return seeded_abstractor(TINY, seeded)
-
-
-def test_names_and_shapes_are_the_live_ones_of_the_release() -> None:
-    path = Path(__file__).parents[1] / "golden" / "face_abstractor_live_dead.json"
-    live = {k: tuple(v["shape"]) for k, v in json.loads(path.read_text())["live"].items()}
-    ours = FaceAbstractor(RELEASED, device="meta").state_dict()
-    found = {ABSTRACTOR_KEYS.to_released(name): tuple(t.shape) for name, t in ours.items()}
-    assert found == {f"face_abstractor.{name}": shape for name, shape in live.items()}
-    assert sum(t.numel() for t in ours.values()) == 17_698_880
 
 
 @pytest.mark.parametrize("config", [RELEASED, TINY])

@@ -128,7 +128,7 @@ WRONG = {
     "vertex_tokens is F32": {"vertex_tokens": torch.zeros(1, 80, 8)},
     "vertices is F32": {"geometry": FaceGeometry(torch.zeros(1, 100, 3), None, None, "x")},
     "its note has 20001 characters": {"provenance": Provenance(note="a" * 20001)},
-    "lone surrogate": {"provenance": Provenance(note="\ud83d")},
+    "surrogates not allowed": {"provenance": Provenance(note="\ud83d")},
     "is no hash": {"provenance": Provenance(adapter_hash="abc")},
 }  # fmt: skip
 

@@ -13,8 +13,6 @@ from safetensors.torch import save_file
 from fantasyid.face.abstractor import AbstractorConfig, FaceAbstractor
 from fantasyid.fusion.transformer import FusionConfig, VertexFusion
 from fantasyid.injection.layers import InjectionConfig, LayerInjectors, LayerKeysValues
-from fantasyid.weights.describe import describe_keys
-from fantasyid.weights.header import sniff
 from fantasyid.weights.keys import PARTS, check_state_dict, sort_released_keys, to_released
 from fantasyid.weights.read import read_torch_file, transformer_folder, weight_files
 
@@ -30,6 +28,8 @@ def test_every_released_key_has_one_place(groups):
     names = [k for group in groups.values() for k in group]
     keys = sort_released_keys(names)
     assert keys.unknown == []
+    strange = ["face_abstractor.layers.10.x", "layer_attention.0.to_q.bias"]
+    assert sort_released_keys(strange).unknown == strange
     parts = (keys.base, keys.abstractor, keys.fusion, keys.injection)
     assert sum(len(p) for p in parts) + len(keys.dead) == len(names)
     assert [len(p) for p in parts] == [1024, 102, 131, 294]
@@ -95,26 +95,6 @@ def test_modules_have_exactly_the_released_weights(groups, part, config_type, mo
     check_state_dict(found, shapes, part)
 
 
-def test_an_unknown_key_is_unknown():
-    assert sort_released_keys(["face_abstractor.layers.10.x"]).unknown
-    assert sort_released_keys(["layer_attention.0.to_q.bias"]).unknown
-
-
-@pytest.mark.parametrize(
-    ("key", "words"),
-    [
-        ("local_facial_extractor.latents", "ConsisID"),
-        ("decoder.mid_block.resnets.0.norm1.conv_y.conv.weight", "the CogVideoX VAE"),
-        ("encoder.block.0.layer.0.SelfAttention.q.weight", "a T5 text encoder"),
-        ("visual.blocks.0.attn.q_proj.weight", "an EVA02-CLIP checkpoint"),
-        ("E_flame", "the DECA checkpoint"),
-        ("something.else", "its first keys are something.else"),
-    ],
-)
-def test_a_foreign_file_is_called_by_its_name(key, words):
-    assert words in describe_keys([key])
-
-
 def test_problems_are_counted_and_at_most_five_are_named():
     expected = {f"a{i}": (1,) for i in range(9)} | {"w": (2, 3)}
     found = {"w": (3, 2), "b": (1,)}
@@ -124,22 +104,6 @@ def test_problems_are_counted_and_at_most_five_are_named():
     assert "9 missing: a0; a1; a2; a3; a4; ..." in text
     assert "1 unexpected: b." in text
     assert "1 misshapen: w is (3, 2), expected (2, 3)." in text
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (b"", "is empty"),
-        (b"\n <!DOCTYPE html><html>", "is an HTML page"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "is a Git LFS pointer"),
-    ],
-)
-def test_what_was_saved_instead_of_weights_is_named(tmp_path, content, words):
-    path = tmp_path / "weights.pt"
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match=words) as caught:
-        sniff(path)
-    assert str(path) in str(caught.value)
 
 
 class Hostile:
@@ -152,19 +116,14 @@ class Hostile:
         return (Path.touch, (self.path,))
 
 
-@pytest.mark.parametrize("legacy", [False, True])
-def test_a_torch_file_with_code_is_refused_and_not_run(tmp_path, legacy):
+@pytest.mark.parametrize("form", ["zip", "legacy", "plain"])
+def test_a_torch_file_with_code_is_refused_and_not_run(tmp_path, form):
     marker, path = tmp_path / "executed", tmp_path / "evil.pt"
-    torch.save({"a": Hostile(marker)}, path, _use_new_zipfile_serialization=not legacy)
+    if form == "plain":
+        path.write_bytes(pickle.dumps(Hostile(marker)))
+    else:
+        torch.save({"a": Hostile(marker)}, path, _use_new_zipfile_serialization=form == "zip")
     with pytest.raises(ValueError, match=r"evil\.pt cannot be read as a torch file"):
-        read_torch_file(path)
-    assert not marker.exists()
-
-
-def test_a_plain_pickle_is_refused(tmp_path):
-    marker, path = tmp_path / "executed", tmp_path / "evil.tar"
-    path.write_bytes(pickle.dumps(Hostile(marker)))
-    with pytest.raises(ValueError, match=r"evil\.tar cannot be read"):
         read_torch_file(path)
     assert not marker.exists()
 

@@ -12,16 +12,10 @@ from ..read import model_files
 from ..released import Released
 from ..third_party import plain_tensors
 from .sources import FP8, Stored, cast, in_memory, open_source
-from .write import Plan, Step, Written, ignore, write_files
+from .write import Plan, Step, Written, write_files
 
 KEEP = "keep"
-PRECISIONS = {
-    KEEP: None,
-    "bf16": torch.bfloat16,
-    "fp16": torch.float16,
-    "fp8_e4m3fn": FP8,
-}
-MIN_ADAPTER_BYTES = 2
+PRECISIONS = {KEEP: None, "bf16": torch.bfloat16, "fp16": torch.float16, "fp8_e4m3fn": FP8}
 
 
 def split_model(
@@ -31,7 +25,7 @@ def split_model(
     *,
     dtype: str = KEEP,
     overwrite: bool = False,
-    report: Callable[[Step], None] = ignore,
+    report: Callable[[Step], object] = lambda _: None,
 ) -> list[Written]:
     """Write the base under the host's key names, the adapter under the released ones.
 
@@ -74,9 +68,8 @@ def split_model(
         plans.append(Plan(base, lowered, {"fantasyid_kind": "base"} | sources))
     if adapter is not None:
         released.adapter_modules()  # checks them
-        live = released.live()
-        order = sorted(live, key=position.__getitem__)
-        lowered = {key: _adapter_precision(key, live[key], dtype) for key in order}
+        live = sorted(released.live().items(), key=lambda item: position[item[0]])
+        lowered = {key: _adapter_precision(key, tensor, dtype) for key, tensor in live}
         plans.append(Plan(adapter, lowered, {"fantasyid_kind": "adapter"} | sources))
     return write_files(plans, overwrite=overwrite, report=report)
 
@@ -86,7 +79,7 @@ def convert_file(
     to: Path | None = None,
     *,
     overwrite: bool = False,
-    report: Callable[[Step], None] = ignore,
+    report: Callable[[Step], object] = lambda _: None,
 ) -> Written:
     """Write EVA02-CLIP, DECA, FLAME or the mesh transforms as safetensors.
 
@@ -116,18 +109,16 @@ def convert_file(
 
 def _base_precision(name: str, stored: Stored, dtype: str) -> Stored:
     wanted = PRECISIONS[dtype]
-    if wanted is None:
-        return stored
-    if wanted is FP8 and not (name.startswith("blocks.") and len(stored.shape) == 2):
-        return stored
-    return cast(stored, wanted, name)
+    matrix = name.startswith("blocks.") and len(stored.shape) == 2
+    return (
+        stored if wanted is None or (wanted is FP8 and not matrix) else cast(stored, wanted, name)
+    )
 
 
 def _adapter_precision(name: str, stored: Stored, dtype: str) -> Stored:
     wanted = PRECISIONS[dtype]
     if wanted is None or wanted is FP8:
-        too_small = stored.entry.dtype.itemsize < MIN_ADAPTER_BYTES
-        return cast(stored, torch.bfloat16, name) if too_small else stored
+        return cast(stored, torch.bfloat16, name) if stored.entry.dtype.itemsize < 2 else stored
     return cast(stored, wanted, name)
 
 

@@ -1,16 +1,16 @@
 """Writes a safetensors file tensor by tensor, so that it can be stopped at any point.
 
-The bytes go into `NAME.part`, header first; a later run goes on behind its last whole tensor. At
-the end every tensor is read back and compared with its source, and only a file in which all agree
-takes the final name, in one step.
+The bytes go into `NAME.part`, header first. A first pass writes whatever is not there yet, so that
+a later run goes on where an earlier one was stopped; a second one reads every tensor back, and only
+a file in which all agree with their sources takes the final name, in one step.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -57,42 +57,21 @@ class Written:
     was_there: bool
 
 
-def ignore(step: Step) -> None:
-    """Takes note of nothing."""
-    del step
-
-
-@dataclass
 class Plan:
     """A file to write: where, which tensors, and every byte of its header."""
 
-    path: Path
-    tensors: Mapping[str, Stored]
-    metadata: Mapping[str, str]
-    header: bytes = field(init=False)
-
-    def __post_init__(self) -> None:
+    def __init__(
+        self, path: Path, tensors: Mapping[str, Stored], metadata: Mapping[str, str]
+    ) -> None:
+        self.path, self.part = path, path.with_name(path.name + ".part")
         # Wide types first keeps every tensor aligned, as the library does; else the sources' order.
-        order = sorted(self.tensors.items(), key=lambda item: -item[1].entry.dtype.itemsize)
+        order = sorted(tensors.items(), key=lambda item: -item[1].entry.dtype.itemsize)
         self.tensors = dict(order)
-        entries = {name: stored.entry for name, stored in order}
         start = {"fantasyid_format": FORMAT, "format": "pt"}
-        self.header = header_bytes(entries, start | dict(self.metadata))
-
-    @property
-    def part(self) -> Path:
-        """The file while it is unfinished."""
-        return self.path.with_name(self.path.name + ".part")
-
-    @property
-    def data_bytes(self) -> int:
-        """Bytes of all tensors."""
-        return sum(stored.entry.num_bytes for stored in self.tensors.values())
-
-    @property
-    def num_bytes(self) -> int:
-        """Size of the finished file."""
-        return len(self.header) + self.data_bytes
+        entries = {name: stored.entry for name, stored in order}
+        self.header = header_bytes(entries, start | dict(metadata))
+        self.data_bytes = sum(entry.num_bytes for entry in entries.values())
+        self.num_bytes = len(self.header) + self.data_bytes
 
     def begun(self, path: Path) -> int:
         """Size of a file whose header is this plan's; 0 for any other."""
@@ -102,14 +81,14 @@ class Plan:
             ours = file.read(len(self.header)) == self.header
         return path.stat().st_size if ours else 0
 
-    def check_target(self, overwrite: bool) -> None:
+    def check_target(self) -> None:
         """Refuse to replace what somebody else has made."""
-        if self.path.exists() and not overwrite:
+        if self.path.exists():
             raise FileExistsError(
                 f"{self.path} is there already and is something else than this conversion would "
                 "write: choose another name, or ask for it to be overwritten (--overwrite)"
             )
-        if self.part.is_file() and not overwrite:
+        if self.part.is_file():
             with self.part.open("rb") as file:
                 start = file.read(LENGTH_BYTES + len(MARK))[LENGTH_BYTES:]
             if not MARK.startswith(start):  # it may have been stopped inside the header
@@ -120,7 +99,7 @@ class Plan:
 
 
 def write_files(
-    plans: list[Plan], *, overwrite: bool, report: Callable[[Step], None]
+    plans: list[Plan], *, overwrite: bool, report: Callable[[Step], object]
 ) -> list[Written]:
     """Write files, going on where an earlier run was stopped.
 
@@ -138,19 +117,19 @@ def write_files(
     finished = [not overwrite and plan.begun(plan.path) == plan.num_bytes for plan in plans]
     todo = [plan for plan, is_there in zip(plans, finished, strict=True) if not is_there]
     for plan in todo:
-        plan.check_target(overwrite)
+        if not overwrite:
+            plan.check_target()
     _check_space(todo)
     done, total = 0, 2 * sum(plan.data_bytes for plan in todo)
-
-    def advance(words: str, count: int) -> None:
-        nonlocal done
-        done = min(done + count, total)
-        report(Step(words, done, total))
-
     for plan in todo:
-        _write(plan, advance)
-        _check(plan, advance)
-        plan.check_target(overwrite)
+        if not plan.begun(plan.part):
+            plan.part.write_bytes(plan.header)
+        for words, mend in (("writing", True), ("checking", False)):
+            for num_bytes in _compare(plan, mend):
+                done += num_bytes
+                report(Step(f"{words} {plan.path.name}", done, total))
+        if not overwrite:
+            plan.check_target()
         _rename(plan)
     return [
         Written(plan.path, plan.num_bytes, len(plan.tensors), is_there)
@@ -177,59 +156,40 @@ def _check_space(plans: list[Plan]) -> None:
             )
 
 
-def _bytes_of(stored: Stored) -> memoryview:
-    tensor = stored.load().detach().contiguous().reshape(-1)
-    return tensor.view(torch.uint8).numpy().data if tensor.numel() else memoryview(b"")
-
-
 def _write_tensor(file: BinaryIO, data: memoryview) -> None:
     file.write(data)
 
 
-def _write(plan: Plan, advance: Callable[[str, int], None]) -> None:
-    """Fill the `.part` file behind what an earlier run has left."""
-    there = plan.begun(plan.part)
-    if not there:
-        plan.part.write_bytes(plan.header)
+def _compare(plan: Plan, mend: bool) -> Iterator[int]:
+    """Compare every tensor in the `.part` file with its source, and write those that differ.
+
+    Yields the bytes of each tensor that was compared.
+    """
     # No memory map: Windows would refuse to rename a mapped file.
     with plan.part.open("r+b") as file:
+        if not mend and hasattr(os, "posix_fadvise"):  # read the disk, not what memory kept of it
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         position = len(plan.header)
-        for stored in plan.tensors.values():
-            end = position + stored.entry.num_bytes
-            if end > there:
+        for name, stored in plan.tensors.items():
+            tensor = stored.load().detach().contiguous().reshape(-1)
+            data = tensor.view(torch.uint8).numpy().data if tensor.numel() else memoryview(b"")
+            file.seek(position)
+            if file.read(len(data)) != data:
+                if not mend:
+                    raise ValueError(
+                        f"{plan.part}: the disk gives back other bytes than were written, for "
+                        f"{name}: the disk or its cable may be failing"
+                    )
                 file.seek(position)
-                _write_tensor(file, _bytes_of(stored))
-            position = end
-            advance(f"writing {plan.path.name}", stored.entry.num_bytes)
+                _write_tensor(file, data)
+            position += len(data)
+            yield len(data)
         file.truncate(position)
         file.flush()
         os.fsync(file.fileno())
 
 
-def _check(plan: Plan, advance: Callable[[str, int], None]) -> None:
-    """Compare every tensor with its source; what a power cut has lost is written again."""
-    with plan.part.open("r+b") as file:
-        if hasattr(os, "posix_fadvise"):  # read the disk, not the memory that was written from
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        file.seek(len(plan.header))
-        for name, stored in plan.tensors.items():
-            position, data = file.tell(), _bytes_of(stored)
-            if file.read(len(data)) != data:
-                file.seek(position)
-                _write_tensor(file, data)
-                file.flush()
-                os.fsync(file.fileno())
-                file.seek(position)
-                if file.read(len(data)) != data:
-                    raise ValueError(
-                        f"{plan.part}: the disk gives back other bytes than were written, for "
-                        f"{name}: the disk or its cable may be failing"
-                    )
-            advance(f"checking {plan.path.name}", len(data))
-
-
 def _rename(plan: Plan) -> None:
-    """Give the finished file its name, in one step and for good."""
     try:
         os.replace(plan.part, plan.path)
     except PermissionError as error:
@@ -238,9 +198,3 @@ def _rename(plan: Plan) -> None:
             f"its file open on Windows): unload it and run again; {plan.part} is finished and "
             "will only be checked"
         ) from error
-    if hasattr(os, "O_DIRECTORY"):
-        folder = os.open(plan.path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)

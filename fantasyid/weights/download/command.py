@@ -8,16 +8,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .files import EVERYTHING, FILES, MB, MIRRORS, ModelFile, choices, chosen, in_words
-from .present import Places, defect_of, find, missing, offer, target_of
+from .present import (
+    Places,
+    comfyui_around,
+    defect_of,
+    find,
+    folders_below,
+    missing,
+    offer,
+    target_of,
+)
 from .provide import Downloader
 from .retry import Step
 
 ALL_THERE, FAILED, USAGE, STOPPED = 0, 1, 2, 130
-FOLDERS = {
-    "fantasyid": ("fantasyid",),
-    "text_encoders": ("text_encoders", "clip"),
-    "vae": ("vae",),
-}
 LINE_BYTES = 100 * MB
 
 
@@ -57,12 +61,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _models_beside() -> Path | None:
-    """The folder `models` of the ComfyUI that this extension is installed in."""
-    here = Path(__file__).absolute().parents
-    return here[5] / "models" if len(here) > 5 and here[4].name == "custom_nodes" else None
-
-
 def _table(places: Places) -> str:
     rows = [("file", "size", "state", "license", "folder")]
     for item in FILES:
@@ -95,13 +93,14 @@ def _agreed(accepted: bool, items: Sequence[ModelFile], places: Places) -> bool:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line, fetch what is missing, and say what is there now."""
     options = _parser().parse_args(arguments)
-    models = options.models or _models_beside()
+    around = comfyui_around()
+    models = options.models or (around and around / "models")
     if models is None or not models.is_dir():
         sys.stderr.write(
             "where is ComfyUI's folder `models`? Name it with --models DIR; it must exist\n"
         )
         return USAGE
-    places = {name: [models / f for f in folders] for name, folders in FOLDERS.items()}
+    places = folders_below(models)
     if options.list:
         _say(_table(places))
         return ALL_THERE

@@ -8,10 +8,26 @@ from pathlib import Path
 
 from ..header import Form, read_header, sniff
 from ..read import model_files
-from .files import ModelFile, in_words
+from .files import FILES, ModelFile, in_words
 
 # Folder name of the host to the folders behind it; files go into the first.
 Places = Mapping[str, Sequence[Path]]
+
+
+# Other names under which the host has files of a folder.
+ALSO = {"text_encoders": ("text_encoders", "clip")}
+
+
+def folders_below(models: Path) -> dict[str, list[Path]]:
+    """Where a host that is not running keeps which files, by its folder `models`."""
+    names = sorted({item.folder for item in FILES})
+    return {name: [models / folder for folder in ALSO.get(name, (name,))] for name in names}
+
+
+def comfyui_around() -> Path | None:
+    """The ComfyUI that this extension is installed in."""
+    here = Path(__file__).absolute().parents
+    return here[5] if len(here) > 5 and here[4].name == "custom_nodes" else None
 
 
 def target_of(item: ModelFile, places: Places) -> Path:

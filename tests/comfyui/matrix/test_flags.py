@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ import torch
 from host_client import Client, bundled, node_of
 from safetensors.torch import load_file
 
-from demo.server import Server, choose_port
+from demo.server import Server
 
 NEEDS_GPU = {"--lowvram", "--novram"}
 
@@ -33,12 +32,9 @@ def test_a_server_with_a_flag_gives_the_same_video(
         if not torch.cuda.is_available():
             pytest.skip(f"the host takes either {flag} or --cpu, and there is no GPU here")
         device = []
-    port = choose_port(None)
-    command = [sys.executable, "main.py", *device, "--listen", "127.0.0.1", "--port", str(port)]
-    command += ["--base-directory", str(host_base), "--database-url", "sqlite:///:memory:"]
-    command += ["--disable-auto-launch", "--disable-api-nodes", flag]
     expected = latent_of(client, host_base)
-    with Server(command, comfyui_path, port, host_base / "flag.log") as running:
+    log = host_base / "flag.log"
+    with Server(comfyui_path, host_base, *device, flag, log=log) as running:
         flagged = Client(running)
         found = latent_of(flagged, host_base)
         again = latent_of(flagged, host_base)

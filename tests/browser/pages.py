@@ -1,0 +1,63 @@
+"""The host's web UI in the system's Chromium, without a way to anything but this machine."""
+
+from __future__ import annotations
+
+import shutil
+import urllib.parse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ARTIFACTS = Path(__file__).resolve().parents[1] / "artifacts"
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+)
+APP_READY = """() => window.app && window.app.graph && window.app.extensionManager
+    && window.LiteGraph && Object.keys(window.LiteGraph.registered_node_types).length > 100"""
+
+
+def chromium() -> str | None:
+    """The system's Chromium; a browser is never downloaded."""
+    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
+    return next(filter(None, map(shutil.which, names)), None)
+
+
+@contextmanager
+def open_page(engine: Any, url: str, profile: Path, outside: list[str]) -> Iterator[Any]:
+    """The UI at an address, ready to use.
+
+    Args:
+        engine: what `sync_playwright` gives.
+        url: of the server.
+        profile: an empty folder for the browser.
+        outside: receives the addresses that the page asked for elsewhere.
+    """
+    context = engine.chromium.launch_persistent_context(
+        profile,
+        executable_path=chromium(),
+        args=list(FLAGS),
+        viewport={"width": 1800, "height": 1000},
+    )
+
+    def route(route: Any) -> None:
+        if urllib.parse.urlparse(route.request.url).hostname in ("127.0.0.1", None):
+            route.continue_()
+        else:
+            outside.append(route.request.url)
+            route.abort()
+
+    context.route("**/*", route)
+    page = context.pages[0]
+    page.goto(url, wait_until="domcontentloaded")
+    page.wait_for_function(APP_READY, timeout=180_000)
+    page.wait_for_timeout(1500)
+    yield page
+    context.close()
