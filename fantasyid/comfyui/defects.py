@@ -1,6 +1,6 @@
 """What the host gets wrong about CogVideoX, measured on what is connected, not told by a version.
 
-Source: host facts, section 5.2. A host that has been repaired is found right here, and what this
+Measured on ComfyUI 0.30. A host that has been repaired is found right here, and what this
 extension would correct is then left alone.
 """
 

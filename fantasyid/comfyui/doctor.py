@@ -132,18 +132,19 @@ def estimate_for(model: Any, adapter: Adapter | None, size: memory.VideoSize) ->
     frames, rows, columns = size.latent_shape
     both = model.memory_required([2, memory.LATENT_CHANNELS, frames, rows, columns])
     run = memory.Run(
+        transformer.dim,
+        transformer.patch_embed.text_proj.in_features,
         batch=2 if both * BATCHING_MARGIN < free else 1,
         compute_bytes=dtype.itemsize,
         casts=stored is not None and stored.dtype != dtype,
         fused=comfy.ldm.modules.attention.optimized_attention.__name__ not in UNFUSED,
         free_bytes=free,
     )
-    network = memory.Network(transformer.dim, transformer.patch_embed.text_proj.in_features)
     injection = injection_of(model)
     applied = () if injection is None else injection.applied
     weights = sum(p.model_size() for p in (model, *_injectors(model, adapter)))
     identities = sum(a.keys_values.nbytes for a in applied)
-    return memory.estimate(size, network, run, weights, identities)
+    return memory.estimate(size, run, weights, identities)
 
 
 def _seen_at_once(model: Any, size: memory.VideoSize) -> memory.VideoSize:

@@ -9,13 +9,16 @@ import comfy.patcher_extension
 from comfy_api.torch_helpers.torch_compile import COMPILE_KEY
 
 from ..cogvideox.positions import MAX_LATENT_FRAMES
-from ..doctor.findings import NOTE, OK, WARNING, Finding
+from ..doctor.findings import NOTE, OK, WARNING, Finding, Level
 from .cogvideox import POSITIONS_KEY, own_transformer
 from .injection import IDENTITY_KEY
 
 CACHE_KEYS = ("easycache", "lazycache")
 WINDOWS_KEYS = ("ContextWindows_prepare_sampling", "ContextWindows_sampler_sample")
 KNOWN_KEYS = (POSITIONS_KEY, IDENTITY_KEY, COMPILE_KEY, *CACHE_KEYS, *WINDOWS_KEYS)
+WINDOW_OPTIONS = (
+    "dim", "context_length", "context_overlap", "causal_window_fix", "cond_retain_index_list",
+)  # fmt: skip
 HIGH_THRESHOLD = 0.3
 OPTION_WORDS = {
     "model_function_wrapper": "wraps every call of the model",
@@ -32,6 +35,10 @@ def patches_on(model: Any) -> list[Finding]:
     return [finding for check in checks for finding in check(model)]
 
 
+def _finding(level: Level, text: str, facts: dict[str, Any]) -> Finding:
+    return Finding(level, "patch", text, facts)
+
+
 def _cache(model: Any) -> Iterator[Finding]:
     cache = model.model_options["transformer_options"].get("easycache")
     if cache is None:
@@ -45,38 +52,27 @@ def _cache(model: Any) -> Iterator[Finding]:
     )
     text += " That is a high threshold: likeness and motion suffer; 0.2 is common." * high
     facts = {"patch": name, "threshold": threshold}
-    yield Finding(WARNING if high else NOTE, "patch", text, facts)
+    yield _finding(WARNING if high else NOTE, text, facts)
 
 
 def _compiled(model: Any) -> Iterator[Finding]:
     kind = comfy.patcher_extension.WrappersMP.APPLY_MODEL
     if model.get_wrappers(kind, COMPILE_KEY) or "torch_compile_kwargs" in model.model_options:
         text = "torch.compile is on: the identity is computed beside the compiled blocks."
-        yield Finding(OK, "patch", text, {"patch": "torch.compile"})
+        yield _finding(OK, text, {"patch": "torch.compile"})
 
 
 def _windows(model: Any) -> Iterator[Finding]:
     handler = model.model_options.get("context_handler")
     if handler is None:
         return
-    found = {
-        name: getattr(handler, name, None)
-        for name in (
-            "dim",
-            "context_length",
-            "context_overlap",
-            "causal_window_fix",
-            "cond_retain_index_list",
-        )
-    }
+    found = {name: getattr(handler, name, None) for name in WINDOW_OPTIONS}
     problems = list(_window_problems(found))
     facts = {"patch": "context windows", **found, "problems": problems}
+    text = f"Context Windows: {found['context_length']} latent frames at a time, set right."
     if problems:
         text = f"Context Windows is set wrongly for CogVideoX: {'; '.join(problems)}."
-        yield Finding(WARNING, "patch", text, facts)
-    else:
-        text = f"Context Windows: {found['context_length']} latent frames at a time, set right."
-        yield Finding(OK, "patch", text, facts)
+    yield _finding(WARNING if problems else OK, text, facts)
 
 
 def _window_problems(found: dict[str, Any]) -> Iterator[str]:
@@ -104,7 +100,7 @@ def _loras(model: Any) -> Iterator[Finding]:
             "They move what the identity layers were trained on: likeness may drop with strength."
         )
         facts = {"patch": "LoRA", "weights": len(model.patches), "most_on_one": most}
-        yield Finding(NOTE, "patch", text, facts)
+        yield _finding(NOTE, text, facts)
 
 
 def _objects(model: Any) -> Iterator[Finding]:
@@ -113,7 +109,7 @@ def _objects(model: Any) -> Iterator[Finding]:
         text = f"{name} is replaced by another node"
         text += "; the identity may then act elsewhere." if inside else "."
         level = WARNING if inside and name.endswith(("forward", "blocks")) else NOTE
-        yield Finding(level, "patch", text, {"patch": "object", "name": name})
+        yield _finding(level, text, {"patch": "object", "name": name})
 
 
 def _blocks(model: Any) -> Iterator[Finding]:
@@ -131,7 +127,7 @@ def _blocks(model: Any) -> Iterator[Finding]:
                 f"{what} on {shown} by another extension, on the MODEL that all graphs share: the "
                 "identity may be lost or added twice. Restart ComfyUI without it to compare."
             )
-            yield Finding(WARNING, "patch", text, {"patch": what, "where": names})
+            yield _finding(WARNING, text, {"patch": what, "where": names})
 
 
 def _attention(model: Any) -> Iterator[Finding]:
@@ -142,7 +138,7 @@ def _attention(model: Any) -> Iterator[Finding]:
             f"the attention of the transformer is replaced ({name}); the identity's own attention "
             "is not touched."
         )
-        yield Finding(NOTE, "patch", text, {"patch": "attention", "name": name})
+        yield _finding(NOTE, text, {"patch": "attention", "name": name})
 
 
 def _unread(model: Any) -> Iterator[Finding]:
@@ -154,13 +150,13 @@ def _unread(model: Any) -> Iterator[Finding]:
             f"another node patches {', '.join(inside)} of the transformer; ComfyUI's CogVideoX "
             "never reads such patches, so that node does nothing here."
         )
-        yield Finding(WARNING, "patch", text, {"patch": "unread", "names": inside})
+        yield _finding(WARNING, text, {"patch": "unread", "names": inside})
 
 
 def _others(model: Any) -> Iterator[Finding]:
     for name, words in OPTION_WORDS.items():
         if model.model_options.get(name):
-            yield Finding(NOTE, "patch", f"{name}: another node {words}.", {"patch": name})
+            yield _finding(NOTE, f"{name}: another node {words}.", {"patch": name})
     strangers = {
         f"{key or 'unnamed'} ({kind})"
         for kind, by_key in model.wrappers.items()
@@ -170,8 +166,8 @@ def _others(model: Any) -> Iterator[Finding]:
     if strangers:
         names = sorted(strangers)
         text = f"other extensions wrap the MODEL: {', '.join(names)}. They see the identity too."
-        yield Finding(NOTE, "patch", text, {"patch": "wrappers", "names": names})
+        yield _finding(NOTE, text, {"patch": "wrappers", "names": names})
     for name, there in (("injections", model.injections), ("hooks", model.hook_patches)):
         if there:
             text = f"the MODEL carries {name} of other nodes; they are loaded with it."
-            yield Finding(NOTE, "patch", text, {"patch": name, "count": len(there)})
+            yield _finding(NOTE, text, {"patch": name, "count": len(there)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import torch
@@ -11,7 +12,7 @@ from ..weights.download.files import in_words
 from ..weights.download.present import Places
 from ..weights.keys import sort_released_keys
 from .findings import ERROR, NOTE, OK, WARNING, Finding
-from .memory import Estimate, Network, Run, VideoSize, estimate, identity_bytes, network_of
+from .memory import Estimate, Run, VideoSize, estimate, identity_bytes
 from .packages import installed, packages
 from .weights_on_disk import check_files, found_file
 
@@ -54,37 +55,28 @@ def host_finding(version: str) -> Finding:
 def from_file(content: Content, size: VideoSize) -> Estimate | None:
     """The estimate for a model that is not loaded: as the host would load it on this machine."""
     keys = sort_released_keys(content.shapes)
-    bases = {ours: content.shapes[released] for ours, released in keys.base.items()}
-    network = network_of(bases)
-    if network is None:
+    shapes = {ours: content.shapes[released] for ours, released in keys.base.items()}
+    projection = shapes.get("patch_embed.text_proj.weight", ())
+    if len(projection) != 2:
         return None
     injectors = [name for name in content.bytes_of if INJECTOR.match(name)]
     weights = sum(content.bytes_of[name] for name in (*keys.base.values(), *injectors))
     on_gpu = torch.cuda.is_available()
     number_bytes = 2 if on_gpu else 4
-    stored = content.bytes_of["patch_embed.proj.weight"] // _count(content, network)
+    first = "patch_embed.proj.weight"
+    dim, text_dim = projection
     run = Run(
+        dim,
+        text_dim,
         compute_bytes=number_bytes,
-        casts=stored != number_bytes,
+        casts=content.bytes_of[first] != number_bytes * math.prod(content.shapes[first]),
         fused=on_gpu,
         free_bytes=None if on_gpu else free_memory()[0],
     )
     count = len({m[1] for name in injectors if (m := INJECTOR.match(name))})
     context = content.shapes["layer_attention.0.to_out.weight"][1]
-    return estimate(
-        size,
-        network,
-        run,
-        weights,
-        identity_bytes(count, IDENTITY_TOKENS, context, number_bytes),
-    )
-
-
-def _count(content: Content, network: Network) -> int:
-    total = network.dim
-    for axis in content.shapes["patch_embed.proj.weight"][1:]:
-        total *= axis
-    return total
+    identity = identity_bytes(count, IDENTITY_TOKENS, context, number_bytes)
+    return estimate(size, run, weights, identity)
 
 
 def free_memory() -> tuple[int | None, str]:
@@ -119,23 +111,20 @@ def memory_finding(size: VideoSize, needed: Estimate, free: int | None, where: s
         "activations": needed.activations,
         "free": free,
     }
+    room = "" if free is None else f"; {in_words(free)} are free"
     if free is None:
-        return Finding(NOTE, "memory", f"{text}; how much is free is not known here.", facts)
-    text += f"; {in_words(free)} are free"
-    if needed.activations > free:
-        return Finding(
-            ERROR,
-            "memory",
-            f"{text}. It will run out: take a smaller size, or fewer frames at once with Context "
-            "Windows.",
-            facts,
+        level, advice = NOTE, "; how much is free is not known here."
+    elif needed.activations > free:
+        level = ERROR
+        advice = (
+            ". It will run out: take a smaller size, or fewer frames at once with Context Windows."
         )
-    if needed.total > free:
-        return Finding(
-            WARNING,
-            "memory",
-            f"{text}. ComfyUI will keep part of the weights outside and fetch them at every step, "
-            "which is slower; fp8 weights need less.",
-            facts,
+    elif needed.total > free:
+        level = WARNING
+        advice = (
+            ". ComfyUI will keep part of the weights outside and fetch them at every step, which "
+            "is slower; fp8 weights need less."
         )
-    return Finding(OK, "memory", f"{text}.", facts)
+    else:
+        level, advice = OK, "."
+    return Finding(level, "memory", text + room + advice, facts)

@@ -4,13 +4,12 @@ The host has an estimate of its own (a constant times the latent's area), made t
 unload. It does not know the model's width, so it is off by a factor for small models, and it
 leaves out scores of unfused attention. This one counts the tensors that live at the two fullest
 moments of one block, as the host's CogVideoX block is written; the largest wins.
-Checked against the measured peak in tests/host/test_doctor_memory.py.
+Checked against the measured peak in tests/comfyui/test_doctor_memory.py.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..cogvideox.config import HEAD_DIM
@@ -45,23 +44,12 @@ class VideoSize:
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
-    """The sizes of a transformer that decide about memory.
+class Run:
+    """How a run computes, and the sizes of its transformer that decide about memory.
 
     Attributes:
         dim: Width.
         text_dim: Width of the text embeddings.
-    """
-
-    dim: int
-    text_dim: int
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """How a run computes.
-
-    Attributes:
         batch: 2 where both branches of cfg go through the model at once.
         compute_bytes: Bytes per number: 2 for bf16 and fp16, 4 for fp32.
         casts: Whether weights are kept in another type than that, and cast layer by layer.
@@ -70,6 +58,8 @@ class Run:
         text_tokens: Length of the prompt's embedding.
     """
 
+    dim: int
+    text_dim: int
     batch: int = 2
     compute_bytes: int = 2
     casts: bool = False
@@ -105,7 +95,7 @@ class Estimate:
         return self.weights + self.activations
 
 
-def block_bytes(size: VideoSize, network: Network, run: Run) -> int:
+def block_bytes(size: VideoSize, run: Run) -> int:
     """Bytes that live at the fullest moment of a transformer block.
 
     Counted in J, one joint tensor (batch, text and video tokens, width), and V, its video part.
@@ -122,19 +112,19 @@ def block_bytes(size: VideoSize, network: Network, run: Run) -> int:
     frames, rows, columns = size.latent_shape
     video = frames * math.ceil(rows / 2) * math.ceil(columns / 2)
     tokens = run.text_tokens + video
-    row_bytes = run.batch * network.dim * run.compute_bytes
+    row_bytes = run.batch * run.dim * run.compute_bytes
     joint, rotated = tokens * row_bytes, 2 * video * row_bytes
-    cast = 4 * network.dim**2 * run.compute_bytes if run.casts else 0
+    cast = 4 * run.dim**2 * run.compute_bytes if run.casts else 0
     feed_forward = 9 * joint + rotated + max(8 * joint, 5 * joint + cast)
     if run.fused:
         return feed_forward
-    attention = 9 * joint + rotated + 2 * _scores_bytes(tokens, network, run)
+    attention = 9 * joint + rotated + 2 * _scores_bytes(tokens, run)
     return max(feed_forward, attention)
 
 
-def _scores_bytes(tokens: int, network: Network, run: Run) -> int:
+def _scores_bytes(tokens: int, run: Run) -> int:
     """One tensor of attention scores, in chunks of queries as the host chooses them."""
-    per_query = run.batch * (network.dim // HEAD_DIM) * tokens * run.compute_bytes
+    per_query = run.batch * (run.dim // HEAD_DIM) * tokens * run.compute_bytes
     if run.free_bytes is None:
         return per_query * min(tokens, QUERY_CHUNKS[0])
     for queries in QUERY_CHUNKS:
@@ -144,7 +134,7 @@ def _scores_bytes(tokens: int, network: Network, run: Run) -> int:
     return per_query * min(tokens, LAST_RESORT_QUERIES) // max(math.isqrt(tokens), 1)
 
 
-def around_bytes(size: VideoSize, network: Network, run: Run) -> int:
+def around_bytes(size: VideoSize, run: Run) -> int:
     """Bytes beside the blocks: small for the released model, not for a tiny one.
 
     Nine latents belong to the sampler (noise, state, estimate, the last estimate, what the host
@@ -153,7 +143,7 @@ def around_bytes(size: VideoSize, network: Network, run: Run) -> int:
     """
     frames, rows, columns = size.latent_shape
     latent = LATENT_CHANNELS * frames * rows * columns * FLOAT_BYTES
-    text = 2 * run.batch * run.text_tokens * network.text_dim * run.compute_bytes
+    text = 2 * run.batch * run.text_tokens * run.text_dim * run.compute_bytes
     rotary = 2 * frames * (rows // 2) * (columns // 2) * HEAD_DIM * FLOAT_BYTES
     return (9 + 8 * run.batch) * latent + text + rotary
 
@@ -163,21 +153,11 @@ def identity_bytes(injectors: int, tokens: int, context_dim: int, compute_bytes:
     return 2 * injectors * tokens * context_dim * compute_bytes
 
 
-def estimate(
-    size: VideoSize, network: Network, run: Run, weights: int, identity: int = 0
-) -> Estimate:
+def estimate(size: VideoSize, run: Run, weights: int, identity: int = 0) -> Estimate:
     """What sampling a video takes.
 
     Args:
         weights: Bytes of the transformer and of the injectors.
         identity: `identity_bytes` of all identities.
     """
-    return Estimate(
-        weights, block_bytes(size, network, run), around_bytes(size, network, run), identity
-    )
-
-
-def network_of(shapes: Mapping[str, Sequence[int]]) -> Network | None:
-    """The sizes of a transformer, from the shapes of a file of any naming; None of others."""
-    projection = tuple(shapes.get("patch_embed.text_proj.weight", ()))
-    return Network(*projection) if len(projection) == 2 else None
+    return Estimate(weights, block_bytes(size, run), around_bytes(size, run), identity)

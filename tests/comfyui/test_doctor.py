@@ -26,6 +26,20 @@ def patch(found, name):
     return next(f for f in found if f["topic"] == "patch" and f["facts"]["patch"] == name)
 
 
+def windowed(host, model, **options):
+    """A model with Context Windows on it, as asked."""
+    (model,) = host.run(
+        "ContextWindowsManual",
+        model=model,
+        context_schedule="standard_static",
+        context_stride=1,
+        closed_loop=False,
+        fuse_method="pyramid",
+        **options,
+    )
+    return model
+
+
 @pytest.fixture(scope="module")
 def native(host, tiny):
     """The same transformer from the host's own loader."""
@@ -114,19 +128,8 @@ def test_caches_and_wrong_windows_are_named(host, loaded, identity):
     model = apply(host, loaded, identity)
     cache = {"start_percent": 0.15, "end_percent": 0.95, "verbose": False}
     (cached,) = host.run("EasyCache", model=model, reuse_threshold=0.5, **cache)
-    (windowed,) = host.run(
-        "ContextWindowsManual",
-        model=cached,
-        context_length=16,
-        context_overlap=0,
-        context_schedule="standard_static",
-        context_stride=1,
-        closed_loop=False,
-        fuse_method="pyramid",
-        dim=0,
-        freenoise=False,
-    )
-    _, found = examine(host, model=windowed)
+    wrong = windowed(host, cached, context_length=16, context_overlap=0, dim=0, freenoise=False)
+    _, found = examine(host, model=wrong)
     assert patch(found, "EasyCache")["level"] == "warning"
     windows = patch(found, "context windows")
     assert windows["level"] == "warning"
@@ -138,21 +141,9 @@ def test_caches_and_wrong_windows_are_named(host, loaded, identity):
 
 def test_right_windows_are_right_and_shorten_the_estimate(host, loaded, identity):
     model = apply(host, loaded, identity)
-    (windowed,) = host.run(
-        "ContextWindowsManual",
-        model=model,
-        context_length=5,
-        context_overlap=2,
-        context_schedule="standard_static",
-        context_stride=1,
-        closed_loop=False,
-        fuse_method="pyramid",
-        dim=2,
-        freenoise=True,
-        cond_retain_index_list="0",
-        causal_window_fix=False,
-    )
-    _, found = examine(host, model=windowed, length=49)
+    right = {"dim": 2, "freenoise": True, "cond_retain_index_list": "0"}
+    right |= {"context_length": 5, "context_overlap": 2, "causal_window_fix": False}
+    _, found = examine(host, model=windowed(host, model, **right), length=49)
     assert patch(found, "context windows")["level"] == "ok"
     assert not [f for f in found if f["topic"] == "patch" and f["facts"]["patch"] == "wrappers"]
     whole = about(examine(host, model=model, length=49)[1], "memory")["facts"]["activations"]

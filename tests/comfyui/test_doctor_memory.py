@@ -111,8 +111,8 @@ def test_the_estimate_is_what_sampling_takes(
 
 def test_one_branch_takes_half_of_two(ours):
     memory = ours("fantasyid.doctor.memory")
-    size, network = memory.VideoSize(720, 480, 49), memory.Network(3072, 4096)
-    one, two = (memory.block_bytes(size, network, memory.Run(batch=n)) for n in (1, 2))
+    size = memory.VideoSize(720, 480, 49)
+    one, two = (memory.block_bytes(size, memory.Run(3072, 4096, batch=n)) for n in (1, 2))
     assert two == 2 * one
 
 
@@ -144,6 +144,5 @@ def test_the_estimate_of_a_call_holds_in_bf16_on_every_device(
         torch.cuda.reset_peak_memory_stats()
         call()
         measured = torch.cuda.max_memory_allocated() - before
-    network = memory.Network(transformer.dim, text_dim)
-    expected = memory.block_bytes(size, network, memory.Run(batch=2, compute_bytes=2))
+    expected = memory.block_bytes(size, memory.Run(transformer.dim, text_dim))
     assert expected == pytest.approx(measured, rel=WITHIN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from fantasyid.doctor import findings, memory
 from fantasyid.doctor.command import memory_finding
 from fantasyid.doctor.findings import ERROR, LEVELS, NOTE, OK, WARNING, Finding
-from fantasyid.doctor.memory import Network, Run, VideoSize
+from fantasyid.doctor.memory import Run, VideoSize
 from fantasyid.doctor.packages import installed, packages
 
 FINDINGS = st.lists(
@@ -24,7 +25,7 @@ FINDINGS = st.lists(
     ),
     max_size=6,
 )
-RELEASED = Network(dim=3072, text_dim=4096)
+RELEASED = Run(dim=3072, text_dim=4096)
 SIZES = st.builds(
     VideoSize,
     st.integers(1, 60).map(lambda n: 16 * n),
@@ -78,21 +79,21 @@ def test_what_is_installed_is_told_without_importing_it():
 
 @given(SIZES, st.booleans(), st.sampled_from([2, 4]))
 def test_more_pixels_frames_or_branches_never_take_less(size, fused, number_bytes):
-    run = Run(fused=fused, compute_bytes=number_bytes, batch=1)
-    base = memory.block_bytes(size, RELEASED, run)
+    run = replace(RELEASED, fused=fused, compute_bytes=number_bytes, batch=1)
+    base = memory.block_bytes(size, run)
     wider = VideoSize(size.width + 16, size.height, size.length)
     longer = VideoSize(size.width, size.height, size.length + 4)
-    both = Run(fused=fused, compute_bytes=number_bytes, batch=2)
-    assert memory.block_bytes(wider, RELEASED, run) > base
-    assert memory.block_bytes(longer, RELEASED, run) > base
-    assert memory.block_bytes(size, RELEASED, both) == 2 * base
+    both = replace(RELEASED, fused=fused, compute_bytes=number_bytes, batch=2)
+    assert memory.block_bytes(wider, run) > base
+    assert memory.block_bytes(longer, run) > base
+    assert memory.block_bytes(size, both) == 2 * base
 
 
 @given(SIZES, st.integers(10**8, 10**11))
 def test_unfused_scores_fit_into_what_is_free(size, free):
-    run = Run(fused=False, free_bytes=free)
-    plenty = Run(fused=False)
-    assert memory.block_bytes(size, RELEASED, run) <= memory.block_bytes(size, RELEASED, plenty)
+    run = replace(RELEASED, fused=False, free_bytes=free)
+    plenty = replace(RELEASED, fused=False)
+    assert memory.block_bytes(size, run) <= memory.block_bytes(size, plenty)
 
 
 def test_the_released_model_at_its_size():
@@ -100,8 +101,8 @@ def test_the_released_model_at_its_size():
     joint = (226 + 13 * 30 * 45) * 3072 * 2 * 2
     video = 13 * 30 * 45 * 3072 * 2 * 2
     size = VideoSize(720, 480, 49)
-    assert memory.block_bytes(size, RELEASED, Run()) == 17 * joint + 2 * video
-    found = memory.estimate(size, RELEASED, Run(), weights=13_000_000_000)
+    assert memory.block_bytes(size, RELEASED) == 17 * joint + 2 * video
+    found = memory.estimate(size, RELEASED, weights=13_000_000_000)
     assert 17.0e9 < found.total < 17.5e9
 
 
@@ -110,7 +111,7 @@ def test_the_released_model_at_its_size():
 )
 def test_whether_it_fits(free, level):
     size = VideoSize(720, 480, 49)
-    needed = memory.estimate(size, RELEASED, Run(), weights=13_000_000_000)
+    needed = memory.estimate(size, RELEASED, weights=13_000_000_000)
     finding = memory_finding(size, needed, free, "cuda:0")
     assert finding.level == level
     assert finding.facts["total"] == needed.total
