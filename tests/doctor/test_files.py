@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from fantasyid.doctor.__main__ import main
-from fantasyid.doctor.findings import ERROR, NOTE, OK, WARNING
+from fantasyid.doctor.findings import ERROR, NOTE, OK, WARNING, Finding
 from fantasyid.doctor.places import extra_folders, host_version, places_of
 from fantasyid.doctor.weights_on_disk import check_files
 from fantasyid.weights.content import inspect_file, is_real
@@ -45,7 +45,7 @@ def models(generated, tmp_path) -> TinyModels:
     return TinyModels.at(tmp_path / "models")
 
 
-def check(models: TinyModels, **options) -> dict[str, object]:
+def check(models: TinyModels, **options) -> dict[str, Finding]:
     """Findings by the name of the file."""
     return {f.facts["name"]: f for f in check_files(places_of(models.directory), **options)}
 
@@ -95,7 +95,8 @@ def test_a_file_with_the_published_hash_is_the_release(models):
 
 @pytest.mark.parametrize("name", ["eva_clip", "deca", "flame", "transforms", "text_encoder", "vae"])
 def test_a_missing_file_is_an_error_with_folders_and_a_way_to_get_it(models, name):
-    kind = {"eva_clip": "eva", "transforms": "mesh tables", "text_encoder": "t5"}.get(name, name)
+    kinds = {"eva_clip": "eva", "transforms": "mesh tables", "text_encoder": "t5"}
+    kind = kinds[name] if name in kinds else name
     getattr(models, name).unlink()
     finding = check(models)[NAMES[kind]]
     assert finding.level == ERROR

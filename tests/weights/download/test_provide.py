@@ -55,8 +55,8 @@ def endpoint(web, monkeypatch):
     monkeypatch.setattr(hubs, "MODELSCOPE", web.url)
 
 
-def provide(items, places, **options):
-    return Downloader(**({"retry": QUICK} | options)).provide(items, places)
+def provide(items, places, mirror="huggingface", report=lambda _: None):
+    return Downloader(mirror, report, QUICK).provide(items, places)
 
 
 def test_everything_on_the_hub_comes_and_is_found(hub, places, released):
