@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ TARGET = "text_encoders/t5xxl_fp8_e4m3fn.safetensors"
 
 
 @pytest.fixture
-def models(host_base, host) -> Path:
+def models(host_base, host) -> Iterator[Path]:
     assert host
     yield host_base / "models"
     for path in (host_base / "models").glob(f"{TARGET}*"):
