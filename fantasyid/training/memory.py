@@ -41,6 +41,7 @@ class Setting:
     height: int = 480
     width: int = 720
     dim: int = 3072
+    context_dim: int = 2048
     blocks: int = 42
     text_tokens: int = 226
     base_parameters: int = BASE_PARAMETERS
@@ -74,17 +75,17 @@ def video_tokens(setting: Setting) -> int:
     return frames * (setting.height // 16) * (setting.width // 16)
 
 
-# Elements per token and channel that are alive at the peak of one block's backward, gradients
-# included: of the joint sequence, and of the video tokens behind an injector. Fitted to measured
-# peaks of two shapes; the test holds them to others.
-JOINT, INJECTOR = 19.1, 7.4
+# At the peak of one block's backward: elements per token and channel of the joint sequence, and
+# per weight of one injector. Fitted to measured peaks of six shapes; the test holds it to others.
+PER_TOKEN, PER_INJECTOR_WEIGHT = 20.6, 1.8
 
 
 def block_activations(setting: Setting) -> float:
     """Bytes at the peak of the block that is computed anew and differentiated."""
-    video = video_tokens(setting)
-    elements = JOINT * (video + setting.text_tokens) + INJECTOR * video
-    return setting.batch * setting.dim * elements * setting.activation_bytes
+    tokens = video_tokens(setting) + setting.text_tokens
+    weights = 2 * setting.dim * setting.context_dim
+    elements = PER_TOKEN * setting.batch * tokens * setting.dim + PER_INJECTOR_WEIGHT * weights
+    return elements * setting.activation_bytes
 
 
 def estimate(setting: Setting) -> Need:

@@ -31,9 +31,12 @@ def build(blocks: int, heads: int, text: int):
     base.requires_grad_(False)
     base.enable_gradient_checkpointing()
     base.train()
-    config = InjectionConfig(blocks, heads * 64, heads * 64 * 2 // 3 // 128 * 128)
+    config = InjectionConfig(blocks, heads * 64, max(1, heads // 3) * 128)
     keys_values, injectors = LayerKeysValues(config), LayerInjectors(config)
-    pairs = keys_values(torch.randn(1, 115, config.context_dim))
+    # Stored, so that a second step has a graph of its own.
+    pairs = [
+        (k.detach(), v.detach()) for k, v in keys_values(torch.randn(1, 115, config.context_dim))
+    ]
     for block, layer, pair in zip(
         base.transformer_blocks, injectors.in_order(), pairs, strict=True
     ):
@@ -57,7 +60,7 @@ def step(base, frames: int, rows: int, columns: int, text: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("blocks", "heads", "size", "text"),
-    [(4, 6, (3, 6, 8), 32), (6, 12, (2, 8, 12), 64), (8, 6, (2, 8, 12), 226)],
+    [(4, 6, (4, 8, 12), 64), (6, 12, (2, 12, 16), 226), (8, 6, (2, 16, 16), 226)],
 )
 def test_the_estimate_is_within_ten_percent_of_the_peak(blocks, heads, size, text):
     sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -65,15 +68,15 @@ def test_the_estimate_is_within_ten_percent_of_the_peak(blocks, heads, size, tex
         from meters import activation_peak
     finally:
         sys.path.pop(0)
-    base, injectors = build(blocks, heads, text)
+    base, _injectors = build(blocks, heads, text)
     frames, rows, columns = size
     peak = activation_peak(lambda: step(base, *size, text), torch.device("cpu"))
-    gradients = sum(p.numel() * 4 for p in injectors.parameters())
     setting = Setting(
         frames=4 * (frames - 1) + 1, height=16 * rows, width=16 * columns, dim=64 * heads,
         blocks=blocks, text_tokens=text, activation_bytes=4,
+        context_dim=heads // 3 * 128,
     )  # fmt: skip
-    assert peak == pytest.approx(estimate(setting).activations + gradients, rel=0.1)
+    assert peak == pytest.approx(estimate(setting).activations, rel=0.1)
 
 
 def test_the_table_of_the_guide_is_what_the_function_says():
