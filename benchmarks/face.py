@@ -108,7 +108,7 @@ def measure_batches(models: Path) -> None:
     photos = photo.repeat(BATCH, 1, 1, 1)
     given, choice = FaceSources("", None, None, "cascade", ()), FaceChoice("largest")
     as_crops = images.as_face_crops
-    crops = images.align_images(photos, given, choice, "stop").crops
+    crops = images.align_images(photos, given, choice, "stop")[1]
     crops = crops + 0.05 * torch.rand(crops.shape, generator=torch.Generator().manual_seed(0))
     mode, at_once = stages.AS_RELEASED, stages.CROPS_AT_ONCE
     work: tuple[tuple[str, torch.Tensor, Callable[[torch.Tensor], Any]], ...] = (
