@@ -19,14 +19,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from host import ROOT, arguments
 
 KEYS = ROOT / "tests" / "golden" / "released_transformer_keys.json"
 GB = 1e9
-SHARD_BYTES = 5 * GB
+NAME = "diffusion_pytorch_model"
 BLOCK = re.compile(r"^(?:transformer_blocks|layer_attention)\.(\d+)\.")
 
 # The process that is measured: first what the imports alone take, then the conversion.
@@ -59,53 +58,25 @@ def blocks_for(num_bytes: float) -> int:
     )
 
 
-def shards_of(sizes: dict[str, tuple[list[int], int]]) -> Iterator[list[str]]:
-    shard: list[str] = []
-    total = 0
-    for name, (_, size) in sizes.items():
-        if shard and total + size > SHARD_BYTES / 2:
-            yield shard
-            shard, total = [], 0
-        shard.append(name)
-        total += size
-    yield shard
-
-
-def write_released_folder(folder: Path, sizes: dict[str, tuple[list[int], int]]) -> int:
+def write_released_folder(
+    folder: Path, sizes: dict[str, tuple[list[int], int]], as_bin: bool
+) -> int:
     """Random bf16 weights, well inside the range of every precision; returns the bytes.
 
     In a process of its own: a child inherits the highest memory of its parent.
     """
     import torch
-    from safetensors.torch import save_file
+    from huggingface_hub import save_torch_state_dict
 
     noise = (torch.randn(max(size for _, size in sizes.values()) // 2) * 0.01).bfloat16()
-    shards, weight_map = list(shards_of(sizes)), {}
+    made = {n: noise[: size // 2].view(shape).clone() for n, (shape, size) in sizes.items()}
     folder.mkdir(parents=True)
-    for number, names in enumerate(shards, start=1):
-        path = folder / f"diffusion_pytorch_model-{number:05d}-of-{len(shards):05d}.safetensors"
-        shapes = {name: sizes[name] for name in names}
-        made = {n: noise[: size // 2].view(shape).clone() for n, (shape, size) in shapes.items()}
-        save_file(made, path)
-        weight_map |= dict.fromkeys(names, path.name)
-    written = sum(path.stat().st_size for path in folder.iterdir())
-    index = {"metadata": {"total_size": written}, "weight_map": weight_map}
-    (folder / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
-    return written
-
-
-def as_torch_file(folder: Path) -> None:
-    """The same weights as one `.bin` of torch, in the place of the shards; by its own process."""
-    script = (
-        "import sys, torch; from safetensors.torch import load_file\n"
-        "weights = {n: t for path in sys.argv[2:] for n, t in load_file(path).items()}\n"
-        "torch.save(weights, sys.argv[1])\n"
-    )
-    shards = sorted(folder.glob("*.safetensors"))
-    target = folder / "diffusion_pytorch_model.bin"
-    subprocess.run([sys.executable, "-c", script, target, *shards], check=True)
-    for path in (*shards, *folder.glob("*.index.json")):
-        path.unlink()
+    if as_bin:
+        torch.save(made, folder / f"{NAME}.bin")
+    else:
+        pattern = NAME + "{suffix}.safetensors"
+        save_torch_state_dict(made, folder, filename_pattern=pattern, max_shard_size="2500MB")
+    return sum(path.stat().st_size for path in folder.iterdir())
 
 
 def forget(folder: Path) -> None:
@@ -159,9 +130,7 @@ def main() -> None:
         blocks = blocks_for(options.gb * GB)
         source = root / "released"
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            size = pool.apply(write_released_folder, (source, key_sizes(blocks)))
-        if options.bin:
-            as_torch_file(source)
+            size = pool.apply(write_released_folder, (source, key_sizes(blocks), options.bin))
         files = [path.suffix for path in source.glob("diffusion_*") if path.suffix != ".json"]
         print(
             f"model: {size / GB:.2f} GB in {len(files)} {files[0]} files, {blocks} of 42 blocks",

@@ -108,20 +108,15 @@ def measure_batches(models: Path) -> None:
     photos = photo.repeat(BATCH, 1, 1, 1)
     given, choice = FaceSources("", None, None, "cascade", ()), FaceChoice("largest")
     as_crops = images.as_face_crops
-    crops = images.align_images(photos, given, choice, "stop").crops
+    crops = images.align_images(photos, given, choice, "stop")[1]
     crops = crops + 0.05 * torch.rand(crops.shape, generator=torch.Generator().manual_seed(0))
+    mode, at_once = stages.AS_RELEASED, stages.CROPS_AT_ONCE
     work: tuple[tuple[str, torch.Tensor, Callable[[torch.Tensor], Any]], ...] = (
         ("crop", photos, lambda p: images.align_images(p, given, choice, "stop")),
         ("face tokens", crops, lambda c: stages.compute_face_tokens(encoder, adapter, as_crops(c))),
-        (
-            "vertices",
-            crops,
-            lambda c: stages.compute_vertices(deca, as_crops(c), stages.AS_RELEASED),
-        ),
+        ("vertices", crops, lambda c: stages.compute_vertices(deca, as_crops(c), mode)),
     )
-    print(
-        f"{BATCH} photos at once, {stages.CROPS_AT_ONCE} at a time in the networks (target: >= 1)"
-    )
+    print(f"{BATCH} photos at once, {at_once} at a time in the networks (target: >= 1)")
     whole = singly = 0.0
     with torch.inference_mode():
         for name, inputs, stage in work:

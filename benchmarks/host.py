@@ -38,7 +38,7 @@ def start_host(comfyui: Path, base: Path | None = None, cpu: bool = True) -> Non
         base: Where its models, inputs and outputs go; a new folder without.
         cpu: Compute there, also where there is a GPU.
     """
-    sys.path[:0] = [str(comfyui), str(ROOT), str(ROOT / "tests" / "face")]
+    sys.path[:0] = [str(comfyui), str(ROOT), str(ROOT / "tests")]
     sys.argv = sys.argv[:1]
     import comfy.cli_args
 

@@ -96,7 +96,7 @@ def collect(comfyui: Path, path: Path) -> Measured:
     seconds = time.perf_counter() - start
     done.set()
     watcher.join()
-    return Measured(count_frames(clip), found.crops.shape[0], seconds, before, max(sizes))
+    return Measured(count_frames(clip), found[1].shape[0], seconds, before, max(sizes))
 
 
 def describe(name: str, measured: Measured) -> str:

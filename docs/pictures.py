@@ -29,7 +29,7 @@ EDIT = {
     "cheek_depth": 0.0, "nose_depth": 1.0, "brow_depth": 0.0,
 }  # fmt: skip
 
-sys.path += [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "face")]
+sys.path += [str(ROOT), str(ROOT / "tests")]
 
 
 def save(name: str, *parts: Tensor) -> None:

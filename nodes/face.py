@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from ..fantasyid.comfyui import collect, files, images, messages
 from ..fantasyid.face import align, faces, sources
+from ..fantasyid.face.given import faces_from_boxes
 from ..fantasyid.views.collect import ViewRules
 from . import types
 
@@ -151,13 +152,11 @@ class FantasyIDAlignFace(io.ComfyNode):
         given = sources.FaceSources(
             points, face_landmarks, boxes, detector, folders, face_detection_model
         )
-        region = images.region_of(choose_box)
-        choice = align.FaceChoice(choose, index, region, follow, padding)
-        found = images.align_images(image, given, choice, no_face)
-        shown = messages.on_node(found.message, cls.hidden.unique_id, found.shown, cls)
-        return io.NodeOutput(
-            found.face, found.crops, found.boxes, found.previews, found.message, ui=shown
-        )
+        region = faces_from_boxes(choose_box)
+        choice = align.FaceChoice(choose, index, region[0].box if region else None, follow, padding)
+        *found, message, shown = images.align_images(image, given, choice, no_face)
+        ui = messages.on_node(message, cls.hidden.unique_id, shown, cls)
+        return io.NodeOutput(*found, message, ui=ui)
 
 
 class FantasyIDMultiView(io.ComfyNode):
@@ -294,6 +293,6 @@ class FantasyIDMultiView(io.ComfyNode):
         folders = files.searched_folders(files.INSIGHTFACE)
         given = sources.FaceSources("", None, None, detector, folders, face_detection_model)
         rules = ViewRules(views, choose, least_face, least_sharpness, most_covered)
-        found = collect.collect_views(clip, folder, given, rules, no_face)
-        shown = messages.on_node(found.message, cls.hidden.unique_id, found.sheet, cls)
-        return io.NodeOutput(found.face, found.crops, found.sheet, found.message, ui=shown)
+        *found, sheet, message = collect.collect_views(clip, folder, given, rules, no_face)
+        ui = messages.on_node(message, cls.hidden.unique_id, sheet, cls)
+        return io.NodeOutput(*found, sheet, message, ui=ui)

@@ -157,6 +157,13 @@ def save_base_in_host_names(model: Path, folder: Path) -> None:
 
 
 @pytest.fixture(scope="session")
+def astronaut() -> Tensor:
+    """A public-domain portrait `(512, 512, 3)` in [0, 1] that scikit-image brings along."""
+    data = pytest.importorskip("skimage.data", reason="scikit-image is absent")
+    return torch.from_numpy(data.astronaut()).float() / 255
+
+
+@pytest.fixture(scope="session")
 def photo(host_base: Path) -> Path:
     """The astronaut of scikit-image (NASA, public domain) in the host's input folder."""
     skimage_data = pytest.importorskip("skimage.data", reason="scikit-image is absent")

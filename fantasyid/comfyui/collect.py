@@ -6,10 +6,9 @@ One frame or photo is in memory at a time.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import comfy.model_management
 import comfy.utils
@@ -24,30 +23,25 @@ from ..face.recognizer import open_pack_recognizer
 from ..face.sources import FaceSources, open_clip_detector, open_detector
 from ..identity import FACE_CROP_SIZE, FaceCrops
 from ..views.clip import collect_clip
-from ..views.collect import Collection, SamePerson, ViewRules, collect_photos
-from ..views.frames import ClipFrame, Frames, frames_of_pictures, frames_of_video
-from ..views.photos import FolderReport, Photo, list_files, read_photos
-from ..views.words import describe_collection
+from ..views.collect import (
+    Collection,
+    SamePerson,
+    ViewRules,
+    collect_photos,
+    describe_collection,
+)
+from ..views.frames import Frames, frames_of_pictures, frames_of_video
+from ..views.photos import FolderReport, list_files, read_photos
 from .images import check_photos
+
+T = TypeVar("T")
 
 _SHORTER_THAN_SAID = 0.9
 
 
-@dataclass(frozen=True, slots=True)
-class CollectedViews:
-    """The outputs of the collecting stage.
-
-    Attributes:
-        face: The most frontal view, or an empty face with the reason.
-        crops: `(N, 512, 512, 3)`, by yaw.
-        sheet: `(1, H, W, 3)` contact sheet with the angles.
-        message: Words for the node.
-    """
-
-    face: FaceCrops
-    crops: Tensor
-    sheet: Tensor
-    message: str
+# The outputs of the collecting stage: the most frontal view, or an empty face with the reason; the
+# crops `(N, 512, 512, 3)` by yaw; the contact sheet `(1, H, W, 3)`; and words for the node.
+CollectedViews = tuple[FaceCrops, Tensor, Tensor, str]
 
 
 def collect_views(
@@ -74,8 +68,10 @@ def collect_views(
                 "empty the folder"
             )
         report = FolderReport()
-        photos = _photos(find_folder(folder), report)
-        found = collect_photos(photos, open_detector(sources), rules, _recognizer(sources))
+        path = find_folder(folder)
+        photos = _watched(read_photos(path, report), len(list_files(path)))
+        seen = (photo for photo in photos if photo is not None)
+        found = collect_photos(seen, open_detector(sources), rules, _recognizer(sources))
         remark = f"\n{report.words}" if report.words else ""
     elif clip is not None:
         detect, same_person = open_clip_detector(sources), _recognizer(sources)
@@ -83,30 +79,20 @@ def collect_views(
             total = count_frames(clip)
             found = collect_clip(_watched(frames, total), detect, rules, same_person)
         remark = ""
-        if found.facts.frames < _SHORTER_THAN_SAID * total:
+        if found.frames < _SHORTER_THAN_SAID * total:
             remark = f"\nThe clip promises about {total} frames: the file is damaged or cut off."
     else:
         raise ValueError("nothing to look at: connect a clip, or give a folder of photos")
     return _as_outputs(found, describe_collection(found, rules) + remark, policy)
 
 
-def _watched(frames: Frames, total: int) -> Iterator[ClipFrame]:
-    """Frames with a progress bar and the host's stop button."""
+def _watched(items: Iterable[T], total: int) -> Iterator[T]:
+    """Frames or photos with a progress bar and the host's stop button."""
     bar = comfy.utils.ProgressBar(total)
-    for frame in frames:
+    for number, item in enumerate(items, 1):
         comfy.model_management.throw_exception_if_processing_interrupted()
-        yield frame
-        bar.update_absolute(min(frame.number + 1, total), total)
-
-
-def _photos(folder: Path, report: FolderReport) -> Iterator[Photo]:
-    """The photos of a folder with a progress bar and the host's stop button."""
-    bar = comfy.utils.ProgressBar(len(list_files(folder)))
-    for photo in read_photos(folder, report):
-        comfy.model_management.throw_exception_if_processing_interrupted()
-        if photo is not None:
-            yield photo
-        bar.update(1)
+        yield item
+        bar.update_absolute(min(number, total), total)
 
 
 def _as_outputs(found: Collection, message: str, policy: str) -> CollectedViews:
@@ -118,20 +104,18 @@ def _as_outputs(found: Collection, message: str, policy: str) -> CollectedViews:
         black = torch.zeros(1, FACE_CROP_SIZE, FACE_CROP_SIZE, 3)
         sheet = draw_sheet([black[0]], ["no view found"])
         empty = FaceCrops.empty(black, message)
-        return CollectedViews(empty, black, sheet[None], f"NO IDENTITY: {message}")
-    sheet = draw_sheet(
-        [v.crop for v in views], [f"{v.when}\n{v.angles}" for v in views], marked=found.frontal
-    )
-    frontal = views[found.frontal]
+        return empty, black, sheet[None], f"NO IDENTITY: {message}"
+    words, frontal = [f"{v.when}\n{v.angles}" for v in views], views[found.frontal]
+    sheet = draw_sheet([v.crop for v in views], words, marked=found.frontal)
     face = FaceCrops(
         frontal.crop[None].float() / 255,
         found.photo[None].float() / 255,
-        "views of photos" if found.facts.photos else "views of a clip",
+        "views of photos" if found.photos else "views of a clip",
         box=frontal.box,
         points=torch.tensor(frontal.points),
     )
     crops = torch.stack([v.crop for v in views]).float() / 255
-    return CollectedViews(face, crops, sheet[None], message)
+    return face, crops, sheet[None], message
 
 
 def _recognizer(sources: FaceSources) -> SamePerson | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import comfy.model_management
@@ -12,9 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ..face.align import SKIP, Alignment, FaceChoice, align_faces, first_found, summarize
-from ..face.faces import Box, DetectedFace
-from ..face.given import faces_from_boxes
+from ..face.align import SKIP, Alignment, FaceChoice, align_faces, summarize
+from ..face.faces import DetectedFace
 from ..face.sources import FaceSources
 from ..identity import FACE_CROP_SIZE, FaceCrops
 
@@ -23,27 +20,6 @@ SHOWN_AT_MOST = 16
 GIVEN_IMAGE = "given image"
 BLACK = "the given image is black, which is what the face nodes give where they find no face"
 BoundingBoxes = list[list[dict[str, Any]]]
-
-
-@dataclass(frozen=True, slots=True)
-class AlignedImages:
-    """The outputs of the align stage.
-
-    Attributes:
-        face: The first face found, or an empty one with the reason.
-        crops: `(B, 512, 512, 3)`; black where there is no face, unless such images are skipped.
-        boxes: All faces of every image.
-        previews: `(B, H, W, 3)` the photos with numbered boxes.
-        message: Words for the node.
-        shown: `(N, 512, W', 3)` photo and crop side by side, for the node.
-    """
-
-    face: FaceCrops
-    crops: Tensor
-    boxes: BoundingBoxes
-    previews: Tensor
-    message: str
-    shown: Tensor
 
 
 def check_photos(image: Tensor) -> Tensor:
@@ -56,8 +32,7 @@ def check_photos(image: Tensor) -> Tensor:
         raise ValueError(f"the image input is {tuple(image.shape)}, expected (B, H, W, 3)")
     if 0 in image.shape:
         raise ValueError(f"the image input is empty: its shape is {tuple(image.shape)}")
-    channels = image.shape[-1]
-    if channels not in (1, 2, 3, 4):
+    if (channels := image.shape[-1]) > 4:
         raise ValueError(
             f"the image input has {channels} channels, expected grey, RGB or either with alpha"
         )
@@ -70,8 +45,14 @@ def check_photos(image: Tensor) -> Tensor:
 
 def align_images(
     image: Tensor, sources: FaceSources, choice: FaceChoice, policy: str
-) -> AlignedImages:
+) -> tuple[FaceCrops, Tensor, BoundingBoxes, Tensor, str, Tensor]:
     """The align stage for an IMAGE of one or many photos.
+
+    Returns:
+        The first face found, or an empty one with the reason; crops `(B, 512, 512, 3)`, black
+        where there is no face, unless such images are skipped; all faces of every image; the
+        photos with numbered boxes `(B, H, W, 3)`; words; and for the node, photo and crop side by
+        side `(N, 512, W', 3)`.
 
     Raises:
         ValueError: See `align_faces` and `check_photos`.
@@ -86,24 +67,14 @@ def align_images(
     aligned = align_faces(photos, sources, choice, policy, tick)
     message = summarize(aligned, policy)
     kept = [a for a in aligned if policy != SKIP or not a.crop.empty_reason]
-    return AlignedImages(
-        first_found(aligned).crop,
+    return (
+        next((a for a in aligned if not a.crop.empty_reason), aligned[0]).crop,
         torch.cat([_crop_or_black(a.crop) for a in kept]),
-        as_bounding_boxes([a.faces for a in aligned]),
+        [[_as_box(face) for face in a.faces] for a in aligned],
         torch.cat([a.preview for a in aligned]),
         message,
         torch.cat([_side_by_side(a) for a in aligned[:SHOWN_AT_MOST]]),
     )
-
-
-def region_of(boxes: Any) -> Box | None:
-    """The first box of a BOUNDING_BOX value as `(x0, y0, x1, y1)` pixels.
-
-    Raises:
-        ValueError: It is something else, or has no area.
-    """
-    faces = faces_from_boxes(boxes)
-    return faces[0].box if faces else None
 
 
 def as_face_crops(face: FaceCrops | Tensor) -> FaceCrops:
@@ -137,19 +108,7 @@ def _side_by_side(aligned: Alignment) -> Tensor:
     return torch.cat([small.permute(0, 2, 3, 1), _crop_or_black(aligned.crop)], dim=2)
 
 
-def as_bounding_boxes(frames: Sequence[Sequence[DetectedFace]]) -> BoundingBoxes:
-    """Faces per image as the host's BOUNDING_BOX: a list per frame of boxes in pixels."""
-    return [
-        [
-            {
-                "x": f.box[0],
-                "y": f.box[1],
-                "width": f.box[2] - f.box[0],
-                "height": f.box[3] - f.box[1],
-                "label": "face",
-                "score": f.score,
-            }
-            for f in faces
-        ]
-        for faces in frames
-    ]
+def _as_box(face: DetectedFace) -> dict[str, Any]:
+    x0, y0, x1, y1 = face.box
+    place = {"x": x0, "y": y0, "width": x1 - x0, "height": y1 - y0}
+    return {**place, "label": "face", "score": face.score}

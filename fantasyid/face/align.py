@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from ..identity import FaceCrops
-from .cut import cut_crop
+from .crop import cut_crop
 from .draw import draw_faces
 from .faces import Box, DetectedFace, choose_face, face_nearest_box
-from .points import points_from_box
+from .points import points_of
 from .quality import describe_quality
 from .sources import FaceSources, open_detectors
 
@@ -31,38 +31,23 @@ _LEAST_OVERLAP = 0.3
 
 @dataclass(frozen=True, slots=True)
 class FaceChoice:
-    """Which face is meant, and how it is cut.
+    """Which face is meant, and how it is cut."""
 
-    Attributes:
-        rule: One of `faces.RULES`.
-        index: Which of the faces in the order of the rule, from 0.
-        region: `(x0, y0, x1, y1)` pixels: the face that overlaps it most wins over the rule.
-        follow: In a batch, stay with the face that was taken in the image before.
-        padding: See `crop.align_crop`.
-    """
-
-    rule: str
-    index: int = 0
-    region: Box | None = None
-    follow: bool = False
-    padding: float = 1.0
+    rule: str  # one of `faces.RULES`
+    index: int = 0  # which of the faces in the order of the rule
+    region: Box | None = None  # the face that overlaps it most wins over the rule
+    follow: bool = False  # in a batch, stay with the face that was taken in the image before
+    padding: float = 1.0  # see `crop.align_crop`
 
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """What the align stage puts out for one photo.
+    """What the align stage puts out for one photo."""
 
-    Attributes:
-        crop: The aligned face, or an empty one with the reason.
-        faces: All faces found, left to right, in pixels of the photo.
-        preview: `(1, H, W, 3)` the photo with numbered boxes and points.
-        message: Some sentences for the node.
-    """
-
-    crop: FaceCrops
-    faces: tuple[DetectedFace, ...]
-    preview: Tensor
-    message: str
+    crop: FaceCrops  # the aligned face, or an empty one with the reason
+    faces: tuple[DetectedFace, ...]  # all, left to right, in pixels of the photo
+    preview: Tensor  # (1, H, W, 3) the photo with numbered boxes and points
+    message: str  # some sentences for the node
 
 
 def align_faces(
@@ -77,7 +62,7 @@ def align_faces(
     Args:
         photos: `(H, W, 3)` RGB in [0, 1] each.
         sources: Who finds the faces.
-        choice: Which face is meant.
+        choice: Which of them is meant.
         policy: What to do with a photo without a face: "stop" raises; "skip this image" and
             "continue without identity" give an empty crop that carries the reason.
         tick: Called after each photo; may raise to interrupt.
@@ -97,15 +82,25 @@ def align_faces(
         where = f"image {number}: " if len(photos) > 1 else ""
         if faces:
             chosen, is_new = _choose(faces, photo, choice, before)
-            crop = _cut(photo, chosen, choice.padding)
-            message = _describe(faces, chosen, is_new, crop, choice.padding)
+            points = points_of(chosen).tolist()
+            image = cut_crop(photo, points, choice.padding)
+            at = torch.tensor(points, dtype=torch.float32)
+            crop = FaceCrops(image[None], photo[None], chosen.detector, box=chosen.box, points=at)
+            message = _describe(faces, chosen, is_new)
+            message += describe_quality(image, at.tolist(), choice.padding)
             preview = draw_faces(photo, faces, chosen)[None]
             before = chosen.box if choice.follow else None
         else:
-            crop, preview = FaceCrops.empty(photo[None], _no_face(photo, sources)), photo[None]
-            message = f"NO IDENTITY: {crop.empty_reason}."
+            reason = (
+                f"no face found in the {photo.shape[1]}x{photo.shape[0]} photo (detector: "
+                f"{sources.words}). Use a photo in which the face is larger and seen from the "
+                "front, connect a MediaPipe Face Landmarker or a bounding box, or type the five "
+                "points by hand"
+            )
             if policy == STOP:
-                raise ValueError(where + crop.empty_reason)
+                raise ValueError(where + reason)
+            crop, preview = FaceCrops.empty(photo[None], reason), photo[None]
+            message = f"NO IDENTITY: {reason}."
         aligned.append(Alignment(crop, tuple(faces), preview, where.capitalize() + message))
         tick()
     return aligned
@@ -132,20 +127,7 @@ def _choose(
     return chosen, False
 
 
-def _cut(photo: Tensor, face: DetectedFace, padding: float) -> FaceCrops:
-    points = face.points or points_from_box(face.box, face.roll_deg).tolist()
-    return FaceCrops(
-        cut_crop(photo, points, padding)[None],
-        photo[None],
-        face.detector,
-        box=face.box,
-        points=torch.tensor(points, dtype=torch.float32),
-    )
-
-
-def _describe(
-    faces: list[DetectedFace], chosen: DetectedFace, is_new: bool, crop: FaceCrops, padding: float
-) -> str:
+def _describe(faces: list[DetectedFace], chosen: DetectedFace, is_new: bool) -> str:
     words = (
         f"Face {faces.index(chosen)} of {len(faces)} (counted from the left, from 0), found by "
         f"{chosen.detector}."
@@ -156,22 +138,7 @@ def _describe(
             words += f" The head is tilted by about {chosen.roll_deg:.0f} degrees."
     if is_new:
         words += " The face of the image before is not here; chosen anew."
-    assert crop.points is not None
-    return words + describe_quality(crop.images[0], crop.points.tolist(), padding)
-
-
-def _no_face(photo: Tensor, sources: FaceSources) -> str:
-    height, width = photo.shape[:2]
-    return (
-        f"no face found in the {width}x{height} photo (detector: {sources.words}). Use a "
-        "photo in which the face is larger and seen from the front, connect a MediaPipe Face "
-        "Landmarker or a bounding box, or type the five points by hand"
-    )
-
-
-def first_found(aligned: Sequence[Alignment]) -> Alignment:
-    """The first photo with a face, or the first photo where none has one."""
-    return next((a for a in aligned if not a.crop.empty_reason), aligned[0])
+    return words
 
 
 def summarize(aligned: Sequence[Alignment], policy: str) -> str:
@@ -180,18 +147,17 @@ def summarize(aligned: Sequence[Alignment], policy: str) -> str:
     Raises:
         ValueError: No photo has a face and the policy was to skip those without.
     """
+    count, first = len(aligned), aligned[0].message
     with_face = [i for i, a in enumerate(aligned) if not a.crop.empty_reason]
     if not with_face and policy == SKIP:
-        raise ValueError(
-            f"every image was skipped, {len(aligned)} of {len(aligned)}: {aligned[0].message}"
-        )
-    if len(aligned) == 1:
-        return aligned[0].message
-    head = f"{len(with_face)} of {len(aligned)} images have a face."
+        raise ValueError(f"every image was skipped, {count} of {count}: {first}")
+    if count == 1:
+        return first
+    head = f"{len(with_face)} of {count} images have a face."
     if not with_face:
-        return f"{head} {aligned[0].message}"
-    if len(with_face) < len(aligned):
-        lost = [str(i) for i in range(len(aligned)) if i not in with_face]
+        return f"{head} {first}"
+    if len(with_face) < count:
+        lost = [str(i) for i in range(count) if i not in with_face]
         what = "left out" if policy == SKIP else "black in the crops"
         head += f" Without one, and {what}: {', '.join(lost)}."
     head += f" The face output is that of image {with_face[0]}; the crops are a batch."

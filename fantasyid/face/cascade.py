@@ -32,6 +32,7 @@ NAME = "scikit-image cascade"
 # in the noise of dark cloth too: a face has contrast as well (deviation of gray in [0, 1]).
 _SIDES = (640, 540, 450, 380)
 _QUICK_SIDES, _CHECK_SIDES, _QUICK_DIVISOR = (640,), (640, 540), 14
+_CLIP_SIDES = (320,)
 _AGREEMENT = 0.75
 _WINDOW = 24
 _LEAST_CONTRAST = 0.05
@@ -40,14 +41,14 @@ _HALF_TURNS_DEG = (15.0, 30.0, 90.0, 45.0, 60.0, 75.0, 105.0, 120.0, 135.0, 150.
 _TURNS_DEG = (180.0, *(turn * sign for turn in _HALF_TURNS_DEG for sign in (1, -1)))
 
 
-def detect_with_cascade(photo: Tensor, any_roll: bool = True) -> list[DetectedFace]:
+def detect_with_cascade(photo: Tensor) -> list[DetectedFace]:
     """Frontal faces by the LBP cascade in scikit-image: boxes without points, for want of better.
+
+    Where no face is upright the photo is turned in steps of 15 degrees, and the turn at which most
+    looks agree is taken: of several heads at different tilts not all are found.
 
     Args:
         photo: `(H, W, 3)` RGB in [0, 1]. Faces down to a twelfth of the short side are found.
-        any_roll: Turn the photo in steps of 15 degrees when there is no upright face. The first
-            turn at which most looks agree is taken: of several heads at different tilts
-            not all are found.
 
     Returns:
         Faces from left to right; the score is the share of the looks that agree.
@@ -60,7 +61,7 @@ def detect_with_cascade(photo: Tensor, any_roll: bool = True) -> list[DetectedFa
         return []
     faces = _agreed(cascade, photo, _SIDES)
     sure = max((f.score for f in faces), default=0.0)
-    if sure > _AGREEMENT or not any_roll:
+    if sure > _AGREEMENT:
         return faces
     # What only just passes upright may be a tilted head seen by chance.
     turned = _detect_turned(cascade, photo)
@@ -88,22 +89,15 @@ def _detect_turned(cascade: Any, photo: Tensor) -> list[DetectedFace]:
     return left_to_right([to_photo(f, matrix, -middle) for f in best])
 
 
-def detect_quickly(photo: Tensor, side: int = 320) -> list[DetectedFace]:
-    """Upright faces by two looks at a small copy: for clips, where a frame has neighbours.
-
-    Args:
-        photo: `(H, W, 3)` RGB in [0, 1].
-        side: Long side of the copy; faces down to an eighth of its short side are found.
+def detect_quickly(photo: Tensor) -> list[DetectedFace]:
+    """Upright faces in `(H, W, 3)` by two looks at a small copy: for clips, where a frame has
+    neighbors. Faces down to an eighth of the short side are found.
     """
-    return _agreed(load_cascade(), photo, (side,), divisor=8)
+    return _agreed(load_cascade(), photo, _CLIP_SIDES, divisor=8)
 
 
 def load_cascade() -> Any:
-    """The cascade.
-
-    Raises:
-        ImportError: scikit-image is not installed.
-    """
+    """The cascade, or the ImportError of a missing scikit-image with what else there is."""
     try:
         from skimage.data import lbp_frontal_face_cascade_filename
         from skimage.feature import Cascade
@@ -137,13 +131,12 @@ def _agreed(
         for boxes in found
         if len(boxes) >= _AGREEMENT * len(looks)
     ]
-    return left_to_right([face for face in faces if _contrast(photo, face) > _LEAST_CONTRAST])
-
-
-def _contrast(photo: Tensor, face: DetectedFace) -> float:
-    """Deviation of gray inside the box."""
-    x0, y0, x1, y1 = (max(0, round(v)) for v in face.box)
-    return float(photo[y0:y1, x0:x1].float().mean(-1).std())
+    vivid = []
+    for face in faces:
+        x0, y0, x1, y1 = (max(0, round(v)) for v in face.box)
+        if float(photo[y0:y1, x0:x1].float().mean(-1).std()) > _LEAST_CONTRAST:
+            vivid.append(face)
+    return left_to_right(vivid)
 
 
 def _shrink(photo: Tensor, side: int) -> tuple[Tensor, float]:
@@ -176,11 +169,7 @@ def _look(cascade: Any, photo: Tensor, side: int, mirrored: bool, divisor: int) 
 
 
 def turn_photo(photo: Tensor, turn_deg: float) -> tuple[Tensor, NDArray[np.float64]]:
-    """A photo turned clockwise about its center, on a square that holds all of it.
-
-    Args:
-        photo: `(H, W, 3)`.
-        turn_deg: Clockwise in the picture.
+    """A photo `(H, W, 3)` turned clockwise about its center, on a square that holds all of it.
 
     Returns:
         `(S, S, 3)` and the `(2, 3)` matrix from pixels of the photo to pixels of it.

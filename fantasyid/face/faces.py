@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import hypot, isfinite
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,30 +18,20 @@ ALTERNATIVES = (
 
 RULES = ("nearest centre", "largest", "left to right", "by score")
 
-Box = tuple[float, float, float, float]
+Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels
 
 
 @dataclass(frozen=True, slots=True)
 class DetectedFace:
-    """One face of a photo.
-
-    Attributes:
-        box: `(x0, y0, x1, y1)` pixels.
-        points: Left eye, right eye, nose, left and right mouth corner as `(x, y)` pixels (left =
-            left in the picture); None where the source has only a box.
-        score: How sure the source is, 1 at best.
-        detector: What found it, in words for people.
-        roll_deg: How far the head is tilted in the picture, clockwise; where there are points
-            they say it better.
-        pose_deg: Yaw, pitch and roll (see `pose.Pose`), where the source measured them.
-    """
+    """One face of a photo."""
 
     box: Box
+    # Pixels, see `points.POINT_NAMES`; None where the source has only a box.
     points: tuple[tuple[float, float], ...] | None
-    score: float
-    detector: str
-    roll_deg: float = 0.0
-    pose_deg: tuple[float, float, float] | None = None
+    score: float  # how sure the source is, 1 at best
+    detector: str  # what found it, in words for people
+    roll_deg: float = 0.0  # how far the head is tilted, clockwise; points say it better
+    pose_deg: tuple[float, float, float] | None = None  # see `pose.Pose`, where measured
 
 
 # What finds faces in a photo `(H, W, 3)` RGB in [0, 1], from left to right.
@@ -48,14 +39,9 @@ Detector = Callable[[Tensor], list[DetectedFace]]
 
 
 def make_face(
-    box: ArrayLike,
-    points: ArrayLike | None,
-    score: float,
-    detector: str,
-    roll_deg: float = 0.0,
-    pose_deg: tuple[float, float, float] | None = None,
+    box: ArrayLike, points: ArrayLike | None, score: float, detector: str, *angles: Any
 ) -> DetectedFace:
-    """A checked face from any array type.
+    """A checked face from any array type; see `DetectedFace`.
 
     Raises:
         ValueError: The box has no area, or a point is not a finite number.
@@ -69,7 +55,7 @@ def make_face(
         if not np.isfinite(table).all():
             raise ValueError(f"{detector}: a facial point is not a finite number")
         pairs = tuple((float(x), float(y)) for x, y in table)
-    return DetectedFace((x0, y0, x1, y1), pairs, float(score), detector, roll_deg, pose_deg)
+    return DetectedFace((x0, y0, x1, y1), pairs, float(score), detector, *angles)
 
 
 def to_photo(face: DetectedFace, matrix: NDArray, roll_deg: float = 0.0) -> DetectedFace:
@@ -102,8 +88,8 @@ def to_photo(face: DetectedFace, matrix: NDArray, roll_deg: float = 0.0) -> Dete
 def box_overlap(a: ArrayLike, b: ArrayLike) -> float:
     """Intersection over union of two boxes `(x0, y0, x1, y1)`."""
     first, second = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    sides = np.clip(np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2]), 0, None)
-    common = sides.prod()
+    low, high = np.maximum(first[:2], second[:2]), np.minimum(first[2:], second[2:])
+    common = np.clip(high - low, 0, None).prod()
     areas = (first[2:] - first[:2]).prod() + (second[2:] - second[:2]).prod()
     return float(common / (areas - common))
 
@@ -127,13 +113,13 @@ def as_bytes(photo: Tensor) -> NDArray[np.uint8]:
 def choose_face(
     faces: Sequence[DetectedFace], width: int, height: int, rule: str, index: int = 0
 ) -> DetectedFace:
-    """The face that is meant.
+    """The face that is meant, in a photo of `width` x `height` pixels.
 
     Args:
         faces: In any order.
-        width: Of the photo in pixels.
-        height: Of the photo in pixels.
-        rule: "nearest centre" (released behavior), "largest", "left to right" or "by score".
+        width: Of the photo.
+        height: Of the photo.
+        rule: One of `RULES`; "nearest centre" is released behavior.
         index: 0 for the first face by that rule, 1 for the second, ...
 
     Raises:
@@ -142,11 +128,11 @@ def choose_face(
 
     def rank(face: DetectedFace) -> float:
         x0, y0, x1, y1 = face.box
-        if rule == "nearest centre":
-            return hypot((x0 + x1 - width) / 2, (y0 + y1 - height) / 2)
-        if rule == "largest":
-            return -(x1 - x0) * (y1 - y0)
-        return -face.score if rule == "by score" else 0.0
+        return {
+            "nearest centre": hypot((x0 + x1 - width) / 2, (y0 + y1 - height) / 2),
+            "largest": -(x1 - x0) * (y1 - y0),
+            "by score": -face.score,
+        }.get(rule, 0.0)
 
     if rule not in RULES:
         raise ValueError(f'the rule is "{rule}", expected one of: {", ".join(RULES)}')

@@ -27,9 +27,6 @@ def faces_from_landmarks(frame: Sequence[Mapping[str, Any]]) -> list[DetectedFac
             `(468, 2)`, without irises: the middle of the eye corners is taken), and where there,
             `bbox_xyxy` `(4,)` and `score`.
 
-    Returns:
-        Faces from left to right.
-
     Raises:
         ValueError: A face has another number of landmarks or a number that is not finite.
     """
@@ -44,11 +41,8 @@ def faces_from_landmarks(frame: Sequence[Mapping[str, Any]]) -> list[DetectedFac
         mesh = mesh[:, :2]
         eyes = _IRISES if len(mesh) >= _MESH_POINTS_WITH_IRISES else _EYE_CORNERS
         points = [mesh[list(group)].mean(0) for group in (*eyes, *_NOSE_AND_MOUTH)]
-        box = face.get("bbox_xyxy")
-        if box is None:
-            box = np.concatenate([mesh.min(0), mesh.max(0)])
-        pose = pose_from_landmarks(mesh).degrees
-        score = face.get("score", 1.0)
+        box = face.get("bbox_xyxy", np.concatenate([mesh.min(0), mesh.max(0)]))
+        pose, score = pose_from_landmarks(mesh).degrees, face.get("score", 1.0)
         faces.append(make_face(box, points, score, "MediaPipe landmarks", pose[2], pose))
     return left_to_right(faces)
 
@@ -104,9 +98,6 @@ def faces_from_boxes(boxes: Any, frame: int = 0) -> list[DetectedFace]:
         boxes: `{x, y, width, height, label?, score?}` in pixels, a list of those, or a list per
             frame of lists of those.
         frame: Which frame, where there is a list per frame; one list is for all frames.
-
-    Returns:
-        Faces from left to right, without points.
 
     Raises:
         ValueError: A box is something else or has no area.

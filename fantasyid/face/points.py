@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .crop import FACE_TEMPLATE_PX
+from .faces import DetectedFace
 
 POINT_NAMES = ("left eye", "right eye", "nose", "left mouth corner", "right mouth corner")
 
@@ -29,27 +31,31 @@ def points_from_box(box: Sequence[float], roll_deg: float = 0.0) -> NDArray[np.f
     frontal cascade.
 
     Args:
-        box: `(x0, y0, x1, y1)` pixels.
+        box: `(x0, y0, x1, y1)` pixels, with an area.
         roll_deg: How far the head is tilted in the picture, clockwise, about the box's center.
 
     Returns:
         `(5, 2)` pixels: the template, moved and scaled into the box.
-
-    Raises:
-        ValueError: The box has no area.
     """
     x0, y0, x1, y1 = (float(v) for v in box)
     width, height = x1 - x0, y1 - y0
-    if not (math.isfinite(width + height + x0 + y0) and width > 0 and height > 0):
-        raise ValueError(f"the face box ({x0:g}, {y0:g}, {x1:g}, {y1:g}) has no area")
     left_eye, right_eye = FACE_TEMPLATE_PX[:2]
     scale = _BOX_EYE_DISTANCE * width / (right_eye[0] - left_eye[0])
     target = np.array([x0 + _BOX_CENTER * width, y0 + _BOX_EYE_LINE * height])
     upright = (FACE_TEMPLATE_PX - (left_eye + right_eye) / 2) * scale + target
     center = np.array([x0 + width / 2, y0 + height / 2])
-    turn = math.radians(roll_deg)
+    return (upright - center) @ _clockwise(math.radians(roll_deg)) + center
+
+
+def _clockwise(turn: float) -> NDArray[np.float64]:
+    """What turns rows `(N, 2)` of pixels by radians."""
     cosine, sine = math.cos(turn), math.sin(turn)
-    return (upright - center) @ np.array([[cosine, sine], [-sine, cosine]]) + center
+    return np.array([[cosine, sine], [-sine, cosine]])
+
+
+def points_of(face: DetectedFace) -> NDArray[np.float64]:
+    """The five points `(5, 2)` of a face, estimated where its detector gives a box alone."""
+    return np.asarray(face.points or points_from_box(face.box, face.roll_deg), np.float64)
 
 
 def box_from_points(points: Sequence[Sequence[float]]) -> tuple[float, float, float, float]:
@@ -57,12 +63,6 @@ def box_from_points(points: Sequence[Sequence[float]]) -> tuple[float, float, fl
 
     The inverse of `points_from_box` for a square box, at any roll. A face in profile has its eyes
     close together, so its size is taken from the line of eyes and mouth where that is longer.
-
-    Args:
-        points: `(5, 2)` pixels.
-
-    Returns:
-        `(x0, y0, x1, y1)` pixels, square.
     """
     given = np.asarray(points, np.float64)
     eyes, mouth = given[:2].mean(0), given[3:].mean(0)
@@ -74,21 +74,13 @@ def box_from_points(points: Sequence[Sequence[float]]) -> tuple[float, float, fl
         np.hypot(*down) / np.hypot(*(template_mouth - template_eyes)),
     )
     side = scale * template_across / _BOX_EYE_DISTANCE
-    roll = math.atan2(across[1], across[0])
     offset = np.array([0.5 - _BOX_CENTER, 0.5 - _BOX_EYE_LINE]) * side
-    cosine, sine = math.cos(roll), math.sin(roll)
-    x, y = eyes + offset @ np.array([[cosine, sine], [-sine, cosine]])
+    x, y = eyes + offset @ _clockwise(math.atan2(across[1], across[0]))
     return (x - side / 2, y - side / 2, x + side / 2, y + side / 2)
 
 
 def parse_points(text: str) -> NDArray[np.float64] | None:
-    """Five points that a person typed.
-
-    Args:
-        text: "x,y x,y x,y x,y x,y" in pixels of the photo; empty for none.
-
-    Returns:
-        `(5, 2)`, or None for an empty text.
+    """Five points `(5, 2)` that a person typed: "x,y x,y x,y x,y x,y" in pixels; None for "".
 
     Raises:
         ValueError: The text says something else; the message says what.
@@ -110,16 +102,9 @@ def parse_points(text: str) -> NDArray[np.float64] | None:
         if not (math.isfinite(x) and math.isfinite(y)):
             raise ValueError(f'the {name} is "{pair}": a coordinate must be a finite number')
         points[row] = x, y
-    _check_layout(points)
-    return points
-
-
-def _check_layout(points: NDArray) -> None:
-    """Refuse points that no face can have."""
-    for i, first in enumerate(POINT_NAMES):
-        for j in range(i):
-            if np.hypot(*(points[i] - points[j])) < 1e-3:
-                raise ValueError(f"the {POINT_NAMES[j]} and the {first} are at the same place")
+    for i, j in combinations(range(len(POINT_NAMES)), 2):
+        if np.hypot(*(points[i] - points[j])) < 1e-3:
+            raise ValueError(f"the {POINT_NAMES[i]} and the {POINT_NAMES[j]} are at the same place")
     eyes = points[1] - points[0]
     down = points[3:].mean(0) - points[:2].mean(0)
     if eyes[0] * down[1] - eyes[1] * down[0] <= 0:
@@ -127,3 +112,4 @@ def _check_layout(points: NDArray) -> None:
             "the points are mirrored: the first eye must be the one on the left of the picture "
             "when the face is upright"
         )
+    return points

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.spatial.transform import Rotation
+
+Array = NDArray[np.float64]
 
 # A generic face in millimetres from the point between the pupils: x to the right of the picture,
 # y up, z towards the viewer. Across the picture it is the released template at 2 px/mm, so that a
@@ -52,19 +55,11 @@ _ROLL_WEIGHT = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Pose:
-    """A head's pose in the picture.
+    """A head's pose in the picture, in degrees."""
 
-    Attributes:
-        yaw: Degrees; positive: the nose points to the right of the picture.
-        pitch: Degrees; positive: up.
-        roll: Degrees; positive: the head is tilted clockwise.
-        error: How far the points are from those of the generic face, relative to its size.
-    """
-
-    yaw: float
-    pitch: float
-    roll: float
-    error: float = 0.0
+    yaw: float  # positive: the nose points to the right of the picture
+    pitch: float  # positive: up
+    roll: float  # positive: the head is tilted clockwise
 
     @property
     def degrees(self) -> tuple[float, float, float]:
@@ -90,51 +85,45 @@ class Pose:
         return math.hypot(self.yaw - other.yaw, self.pitch - other.pitch, _ROLL_WEIGHT * rolled)
 
 
-def rotation_from_pose(yaw: float, pitch: float, roll: float) -> NDArray[np.float64]:
+def rotation_from_pose(yaw: float, pitch: float, roll: float) -> Array:
     """The rotation `(3, 3)` of a head (x right, y up, z towards the viewer), angles in degrees.
 
     The nose (0, 0, 1) goes to azimuth `yaw` and elevation `pitch`; then the picture is tilted.
     """
-    y, p, r = (math.radians(v) for v in (yaw, pitch, roll))
-    about_y = [[math.cos(y), 0, math.sin(y)], [0, 1, 0], [-math.sin(y), 0, math.cos(y)]]
-    about_x = [[1, 0, 0], [0, math.cos(p), math.sin(p)], [0, -math.sin(p), math.cos(p)]]
-    about_z = [[math.cos(r), math.sin(r), 0], [-math.sin(r), math.cos(r), 0], [0, 0, 1]]
-    return np.array(about_z) @ np.array(about_y) @ np.array(about_x)
+    return Rotation.from_euler("ZYX", [-roll, yaw, -pitch], degrees=True).as_matrix()
 
 
 def pose_from_rotation(rotation: ArrayLike) -> tuple[float, float, float]:
     """Yaw, pitch and roll in degrees: the inverse of `rotation_from_pose` for |yaw| < 90."""
-    matrix = np.asarray(rotation, np.float64)
-    # The head's own x axis becomes Rz (cos yaw, 0, -sin yaw): its tilt is the roll.
-    roll = math.atan2(-matrix[1, 0], matrix[0, 0])
-    level = rotation_from_pose(0, 0, -math.degrees(roll)) @ matrix
-    yaw = math.atan2(-level[2, 0], level[0, 0])
-    pitch = math.atan2(level[1, 2], level[1, 1])
-    return math.degrees(yaw), math.degrees(pitch), math.degrees(roll)
+    roll, yaw, pitch = Rotation.from_matrix(rotation).as_euler("ZYX", degrees=True)
+    return float(yaw), -float(pitch), -float(roll)
 
 
 @dataclass(frozen=True)
 class FaceFit:
-    """A generic face laid onto a picture without perspective.
+    """A generic face laid onto a picture without perspective."""
 
-    Attributes:
-        rotation: `(3, 3)`, see `rotation_from_pose`.
-        scale: Pixels per millimetre.
-        shift_px: `(2,)`: where the face's origin lies, x right, y down.
-        error: Root mean square distance of the points, relative to their spread.
-    """
-
-    rotation: NDArray[np.float64]
-    scale: float
-    shift_px: NDArray[np.float64]
-    error: float
+    rotation: Array  # (3, 3), see `rotation_from_pose`
+    scale: float  # pixels per millimetre
+    shift_px: Array  # (2,): where the face's origin lies, x right, y down
 
     @property
     def pose(self) -> Pose:
         """The angles."""
-        return Pose(*pose_from_rotation(self.rotation), self.error)
+        return Pose(*pose_from_rotation(self.rotation))
 
-    def project(self, face_mm: ArrayLike) -> NDArray[np.float64]:
+    @property
+    def points(self) -> Array:
+        """The five facial points `(5, 2)` in pixels."""
+        return self.project(FIVE_POINTS_MM)
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """A square about the face, brow to chin, `(x0, y0, x1, y1)` pixels."""
+        (x, y), half = self.project([[0.0, -33.0, 0.0]])[0], 68.0 * self.scale
+        return x - half, y - half, x + half, y + half
+
+    def project(self, face_mm: ArrayLike) -> Array:
         """Where points `(N, 3)` of the face lie in the picture, `(N, 2)`."""
         turned = np.asarray(face_mm, np.float64) @ self.rotation.T
         return self.scale * turned[:, :2] * [1.0, -1.0] + self.shift_px
@@ -142,9 +131,9 @@ class FaceFit:
 
 def fit_face(
     points_px: ArrayLike,
-    face_mm: ArrayLike,
+    face_mm: ArrayLike = FIVE_POINTS_MM,
     weights: ArrayLike | None = None,
-    start: NDArray[np.float64] | None = None,
+    start: Array | None = None,
 ) -> FaceFit:
     """Turn, scale and shift a face until its points fit those of a picture best.
 
@@ -177,42 +166,35 @@ def fit_face(
         raise ValueError("the facial points coincide: no pose can be fitted to them")
     size = math.sqrt(weight @ (model**2).sum(1))
     points, model = points / spread, model / size
-    tilt = _tilt(points, model)
-    starts = [rotation_from_pose(y, p, tilt) for y, p in _STARTS_DEG] if start is None else [start]
-    rotation, error = min(
-        (_refine(points, model, weight, s) for s in starts), key=lambda fit: fit[1]
-    )
-    seen = (model @ rotation.T)[:, :2]
-    scale = max(_best_scale(points, seen, weight), 1e-3) * spread / size
-    shift = center_px - scale * (rotation @ center_mm)[:2] * [1.0, -1.0]
-    return FaceFit(rotation, scale, shift, error)
-
-
-def _tilt(points: NDArray, model: NDArray) -> float:
-    """The tilt of the picture in degrees, as if the face looked straight ahead."""
+    # The tilt of the picture, as if the face looked straight ahead.
     p, q = model[:, 0] + 1j * model[:, 1], points[:, 0] + 1j * points[:, 1]
-    return -math.degrees(float(np.angle((np.conj(p) * q).sum())))
+    tilt = -math.degrees(float(np.angle((np.conj(p) * q).sum())))
+    starts = [rotation_from_pose(y, p, tilt) for y, p in _STARTS_DEG] if start is None else [start]
+    fits = (_refine(points, model, weight, s) for s in starts)
+    rotation, _ = min(fits, key=lambda fit: fit[1])
+    seen = (model @ rotation.T)[:, :2]
+    scale = _best_scale(points, seen, weight) * spread / size
+    shift = center_px - scale * (rotation @ center_mm)[:2] * [1.0, -1.0]
+    return FaceFit(rotation, scale, shift)
 
 
-def _best_scale(points: NDArray, seen: NDArray, weight: NDArray) -> float:
-    return float(weight @ (points * seen).sum(1) / max(weight @ (seen**2).sum(1), 1e-12))
+def _best_scale(points: Array, seen: Array, weight: Array) -> float:
+    best = weight @ (points * seen).sum(1) / max(weight @ (seen**2).sum(1), 1e-12)
+    return max(float(best), 1e-3)
 
 
-def _refine(
-    points: NDArray, model: NDArray, weight: NDArray, rotation: NDArray
-) -> tuple[NDArray, float]:
+def _refine(points: Array, model: Array, weight: Array, rotation: Array) -> tuple[Array, float]:
     """Gauss-Newton with damping: rotation `(3, 3)` and the root mean square error."""
 
-    def cost(candidate: NDArray) -> float:
+    def cost(candidate: Array) -> float:
         seen = (model @ candidate.T)[:, :2]
-        scale = max(_best_scale(points, seen, weight), 1e-3)
-        return float(weight @ ((points - scale * seen) ** 2).sum(1))
+        return float(weight @ ((points - _best_scale(points, seen, weight) * seen) ** 2).sum(1))
 
     root = np.sqrt(np.repeat(weight, 2))
     damping, best = 1e-3, cost(rotation)
     for _ in range(_ROUNDS):
         turned = model @ rotation.T
-        scale = max(_best_scale(points, turned[:, :2], weight), 1e-3)
+        scale = _best_scale(points, turned[:, :2], weight)
         x, y, z = turned.T
         zero = np.zeros_like(x)
         # d(turned) = step x turned; the last column is the scale's.
@@ -222,7 +204,7 @@ def _refine(
         residual = (points - scale * turned[:, :2]).reshape(-1) * root
         normal = jacobian.T @ jacobian
         step = np.linalg.solve(normal + damping * np.eye(4), jacobian.T @ residual)[:3]
-        candidate = _exponential(step) @ rotation
+        candidate = Rotation.from_rotvec(step).as_matrix() @ rotation
         now = cost(candidate)
         if now > best:
             damping *= 10
@@ -232,19 +214,6 @@ def _refine(
         if done:
             break
     return rotation, math.sqrt(best)
-
-
-def _exponential(step: NDArray) -> NDArray[np.float64]:
-    """Rotation `(3, 3)` about an axis by its length in radians."""
-    angle = float(np.linalg.norm(step))
-    x, y, z = step / max(angle, 1e-12)
-    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    return np.eye(3) + math.sin(angle) * cross + (1 - math.cos(angle)) * cross @ cross
-
-
-def pose_from_points(points_px: ArrayLike) -> Pose:
-    """The pose from five points `(5, 2)` in pixels (`points.POINT_NAMES`)."""
-    return fit_face(points_px, FIVE_POINTS_MM).pose
 
 
 def pose_from_landmarks(landmarks_px: ArrayLike) -> Pose:

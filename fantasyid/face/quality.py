@@ -8,11 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, conv2d
 
-from .crop import FACE_TEMPLATE_PX
+from .crop import TEMPLATE_EYE_DISTANCE_PX, eye_distance
 
 # The face in the released crop: from the brow to below the mouth, between the cheeks.
 FACE_REGION = (slice(176, 432), slice(128, 384))
-TEMPLATE_EYE_DISTANCE_PX = float(FACE_TEMPLATE_PX[1, 0] - FACE_TEMPLATE_PX[0, 0])
 
 # Measured on crops of the astronaut (0.062) and of Newton's portrait (0.24), blurred by Gaussians
 # of 0 to 8 px of the crop: under the first number (4 px) the eyelids are gone, under the second
@@ -40,12 +39,6 @@ def sharpness(crop: Tensor) -> float:
     kernel = gray.new_tensor([[0, 1, 0], [1, -4, 1], [0, 1, 0]])[None, None]
     edges = conv2d(gray, kernel)
     return float(edges.var() / (gray.var() + 1e-4))
-
-
-def eye_distance(points: Sequence[Sequence[float]]) -> float:
-    """Pixels between the two eyes."""
-    (x0, y0), (x1, y1) = points[0][:2], points[1][:2]
-    return float(((x1 - x0) ** 2 + (y1 - y0) ** 2) ** 0.5)
 
 
 def color_histogram(crop: Tensor) -> Tensor:

@@ -6,8 +6,7 @@ Source: Guo et al., Sample and Computation Redistribution for Efficient Face Det
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,46 +28,15 @@ _LIKELY = ("scrfd", "det_", "detect")
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Layout:
-    """What the outputs of a file are; they stand in groups: scores, boxes, points.
-
-    Attributes:
-        strides: Pixels between the cells of each output of a group.
-        anchors: Rows per cell.
-        points: Whether there is a group of five points.
-    """
-
-    strides: tuple[int, ...]
-    anchors: int
-    points: bool
+# By the number of a file's outputs: pixels between the cells of each, and rows per cell. They stand
+# in groups: scores, boxes and, where there are three groups, points.
+_THREE, _FIVE = ((8, 16, 32), 2), ((8, 16, 32, 64, 128), 1)
+LAYOUTS = {6: _THREE, 9: _THREE, 10: _FIVE, 15: _FIVE}
 
 
-_THREE, _FIVE = (8, 16, 32), (8, 16, 32, 64, 128)
-LAYOUTS = {
-    6: Layout(_THREE, 2, False),
-    9: Layout(_THREE, 2, True),
-    10: Layout(_FIVE, 1, False),
-    15: Layout(_FIVE, 1, True),
-}
-
-
-@dataclass(frozen=True)
-class Found:
-    """Faces in pixels.
-
-    Attributes:
-        boxes: `(N, 4)`, x0 y0 x1 y1.
-        points: `(N, 5, 2)`, or None where the file gives none.
-        scores: `(N,)` in 0 to 1.
-    """
-
-    boxes: Array
-    points: Array | None
-    scores: Array
-
-
-def decode(outputs: Sequence[NDArray], height: int, width: int) -> Found:
+def decode(
+    outputs: Sequence[NDArray], height: int, width: int
+) -> tuple[Array, Array | None, Array]:
     """Faces from the network's outputs, the surest first, overlapping ones left out.
 
     Args:
@@ -77,37 +45,39 @@ def decode(outputs: Sequence[NDArray], height: int, width: int) -> Found:
         height: Of the network's input in pixels.
         width: Of the network's input in pixels.
 
+    Returns:
+        Boxes `(N, 4)`, points `(N, 5, 2)` or None where the file gives none, scores `(N,)`.
+
     Raises:
         ValueError: The number or the sizes of the outputs are not SCRFD's.
     """
-    layout = LAYOUTS.get(len(outputs))
-    if layout is None:
+    if len(outputs) not in LAYOUTS:
         raise ValueError(f"{len(outputs)} outputs, SCRFD has {', '.join(map(str, LAYOUTS))}")
-    count = len(layout.strides)
+    strides, anchors = LAYOUTS[len(outputs)]
+    count = len(strides)
+    widths = (1, 4, 10)[: len(outputs) // count]
     boxes, points, scores = [], [], []
-    for i, stride in enumerate(layout.strides):
-        rows, columns = height // stride, width // stride
-        cells = rows * columns * layout.anchors
-        widths = (1, 4, 10)[: len(outputs) // count]
+    for i, stride in enumerate(strides):
+        columns = width // stride
+        cells = height // stride * columns * anchors
         parts = []
         for output, wanted in zip(outputs[i::count], widths, strict=True):
             if output.size != cells * wanted or output.shape[-1] != wanted:
                 raise ValueError(f"an output of shape {output.shape}, SCRFD's is {(cells, wanted)}")
             parts.append(np.asarray(output, np.float64).reshape(cells, wanted))
         sure = np.flatnonzero(parts[0][:, 0] >= _LEAST_SCORE)
-        cell = sure // layout.anchors
+        cell = sure // anchors
         corner = np.stack([cell % columns, cell // columns], axis=1) * float(stride)
         reach = parts[1][sure] * stride
         boxes.append(np.concatenate([corner - reach[:, :2], corner + reach[:, 2:]], axis=1))
         scores.append(parts[0][sure, 0])
-        if layout.points:
+        if len(parts) == 3:
             points.append(corner[:, None] + parts[2][sure].reshape(-1, 5, 2) * stride)
     every, score = np.concatenate(boxes), np.concatenate(scores)
     sides = every[:, 2:] - every[:, :2]
     usable = np.flatnonzero(np.isfinite(every).all(1) & (sides > 0).all(1))
     kept = usable[suppress(every[usable], score[usable])]
-    where = np.concatenate(points)[kept] if layout.points else None
-    return Found(every[kept], where, score[kept])
+    return every[kept], np.concatenate(points)[kept] if points else None, score[kept]
 
 
 def suppress(boxes: Array, scores: Array, most_overlap: float = _MOST_OVERLAP) -> NDArray[np.intp]:
@@ -130,10 +100,7 @@ def suppress(boxes: Array, scores: Array, most_overlap: float = _MOST_OVERLAP) -
 
 
 def open_scrfd(folders: Sequence[Path]) -> Detector:
-    """The first SCRFD file of some folders, on the CPU, loaded once for many photos.
-
-    Args:
-        folders: insightface's; all their subfolders are looked through.
+    """The first SCRFD file below insightface's folders, on the CPU, loaded once for many photos.
 
     Raises:
         ImportError: onnxruntime is not installed.
@@ -154,7 +121,7 @@ def open_scrfd(folders: Sequence[Path]) -> Detector:
             session = onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
             )
-            return with_margin(_Scrfd(session, path).look)
+            return with_margin(_open_session(session, f"{NAME} {path.name}"))
         except ValueError as error:
             refused.append(f"{path.name}: {error}")
         except Exception as error:  # noqa: BLE001 (its own classes, for whatever is in a file)
@@ -186,41 +153,35 @@ def find_onnx_files(folders: Sequence[Path]) -> list[Path]:
     return sorted(files, key=rank)
 
 
-class _Scrfd:
-    """An open file.
+def _open_session(session: Any, words: str) -> Callable[[NDArray[np.uint8]], list[DetectedFace]]:
+    """What finds the faces of `(H, W, 3)` bytes, or a ValueError that says which network it is."""
+    inputs, count = session.get_inputs(), len(session.get_outputs())
+    shape = list(inputs[0].shape) if inputs else []
+    sides = [side if isinstance(side, int) else INPUT_SIDE_PX for side in shape[2:]]
+    square = len(shape) == 4 and shape[1] == 3 and all(s % 32 == 0 for s in sides)
+    if len(inputs) != 1 or not square or count not in LAYOUTS:
+        raise ValueError(
+            f"takes {[i.shape for i in inputs]} and gives {count} outputs, SCRFD takes "
+            "one picture and gives 6, 9, 10 or 15"
+        )
+    high, wide = sides
 
-    Raises:
-        ValueError: It is another network; says which one by its inputs and outputs.
-    """
-
-    def __init__(self, session: Any, path: Path) -> None:
-        inputs, outputs = session.get_inputs(), session.get_outputs()
-        shape = list(inputs[0].shape) if inputs else []
-        sides = [side if isinstance(side, int) else INPUT_SIDE_PX for side in shape[2:]]
-        square = len(shape) == 4 and shape[1] == 3 and all(s % 32 == 0 for s in sides)
-        if len(inputs) != 1 or not square or len(outputs) not in LAYOUTS:
-            raise ValueError(
-                f"takes {[i.shape for i in inputs]} and gives {len(outputs)} outputs, SCRFD takes "
-                "one picture and gives 6, 9, 10 or 15"
-            )
-        self._session, self._input = session, inputs[0].name
-        self._height, self._width = sides
-        self._words = f"{NAME} {path.name}"
-        self.look(np.zeros((64, 64, 3), np.uint8))
-
-    def look(self, pixels: NDArray[np.uint8]) -> list[DetectedFace]:
-        """Faces of `(H, W, 3)` bytes, which lie top left in the input, as large as fits."""
+    def look(pixels: NDArray[np.uint8]) -> list[DetectedFace]:
+        # The photo lies top left in the input, as large as fits.
         height, width = pixels.shape[:2]
-        scale = min(self._height / height, self._width / width)
+        scale = min(high / height, wide / width)
         size = [max(1, round(height * scale)), max(1, round(width * scale))]
         planes = torch.from_numpy(pixels).permute(2, 0, 1)[None].float()
+        whole = torch.zeros(1, 3, high, wide)
         small = interpolate(planes, size, mode="bilinear", antialias=True).round()
-        whole = torch.zeros(1, 3, self._height, self._width)
         whole[..., : size[0], : size[1]] = small
-        values = ((whole - _MEAN) / _RANGE).numpy()
-        found = decode(self._session.run(None, {self._input: values}), self._height, self._width)
-        points = [None] * len(found.boxes) if found.points is None else found.points / scale
+        outputs = session.run(None, {inputs[0].name: ((whole - _MEAN) / _RANGE).numpy()})
+        boxes, points, scores = decode(outputs, high, wide)
+        places = [None] * len(boxes) if points is None else points / scale
         return [
-            make_face(box / scale, places, score, self._words)
-            for box, places, score in zip(found.boxes, points, found.scores, strict=True)
+            make_face(box / scale, place, score, words)
+            for box, place, score in zip(boxes, places, scores, strict=True)
         ]
+
+    look(np.zeros((64, 64, 3), np.uint8))
+    return look

@@ -8,6 +8,7 @@ the same kind of answer. Nothing here downloads anything.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,7 +30,6 @@ _OPENERS: dict[str, Callable[[Sequence[Path]], Detector]] = {
     "scrfd": open_scrfd,
 }
 DETECTORS = ("auto", *_OPENERS)
-_AUTO = ("insightface", "scrfd", "cascade")  # the first one that is there
 
 # Detectors with points see faces that are tilted by some 40 degrees; the rest is tried in turn.
 _TURNS_DEG = (90.0, -90.0, 180.0, 45.0, -45.0, 135.0, -135.0)
@@ -37,23 +37,14 @@ _TURNS_DEG = (90.0, -90.0, 180.0, 45.0, -45.0, 135.0, -135.0)
 
 @dataclass(frozen=True, slots=True)
 class FaceSources:
-    """Who may say where the face is; the first one that is given wins, in this order.
+    """Who may say where the face is; the first one that is given wins, in this order."""
 
-    Attributes:
-        points: Five points as text, "x,y x,y x,y x,y x,y" in pixels of the photo; "" for none.
-        landmarks: The host's FACE_LANDMARKS value, or None.
-        boxes: The host's BOUNDING_BOX value, or None.
-        detector: One of `DETECTORS`, when nothing else is given.
-        insightface_folders: Where insightface packs may lie.
-        landmarker: The host's FACE_DETECTION_MODEL value, or None; goes before `detector`.
-    """
-
-    points: str
-    landmarks: Mapping[str, Any] | None
-    boxes: Any
-    detector: str
-    insightface_folders: tuple[Path, ...]
-    landmarker: Any = None
+    points: str  # see `points.parse_points`; "" for none
+    landmarks: Mapping[str, Any] | None  # the host's FACE_LANDMARKS value
+    boxes: Any  # the host's BOUNDING_BOX value, or None
+    detector: str  # one of `DETECTORS`, when nothing else is given
+    insightface_folders: tuple[Path, ...]  # where insightface packs may lie
+    landmarker: Any = None  # the host's FACE_DETECTION_MODEL value; goes before `detector`
 
     @property
     def words(self) -> str:
@@ -68,11 +59,7 @@ class FaceSources:
 
 
 def open_detectors(sources: FaceSources, count: int) -> list[Detector]:
-    """The detector of each photo of a batch.
-
-    Args:
-        sources: Who says where the faces are.
-        count: How many photos there are.
+    """The detector of each photo of a batch of `count`.
 
     Raises:
         ImportError, FileNotFoundError: The detector that was asked for is not installed, or has
@@ -117,12 +104,10 @@ def open_clip_detector(sources: FaceSources) -> Detector:
         return partial(detect_with_landmarker, model=sources.landmarker)
     if sources.detector != "auto":
         return _OPENERS[sources.detector](sources.insightface_folders)
-    for name in _AUTO[:-1]:
-        try:
-            return _OPENERS[name](sources.insightface_folders)
-        except (ImportError, FileNotFoundError):
-            continue
-    return _OPENERS[_AUTO[-1]](())
+    for opener in (open_insightface, open_scrfd):
+        with suppress(ImportError, FileNotFoundError):
+            return opener(sources.insightface_folders)
+    return detect_quickly
 
 
 def at_any_roll(detect: Detector) -> Detector:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,16 +12,10 @@ from torch import Tensor
 
 from .spiral import SPIRAL_LENGTH, spiral_table
 
+if TYPE_CHECKING:
+    from scipy.sparse import csc_matrix
+
 TAPS = 3
-
-
-class SparseColumns(Protocol):
-    """A sparse matrix stored column by column, as `weights.safe_pickle` and scipy have it."""
-
-    shape: tuple[int, int]
-    indices: np.ndarray
-    indptr: np.ndarray
-    data: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,28 +136,21 @@ def _triangles(faces: np.ndarray, level: int) -> Tensor:
     return torch.from_numpy(faces.astype(np.int64))
 
 
-def _by_row(matrix: SparseColumns) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows, columns and values of a sparse matrix, row by row, columns ascending."""
-    columns = np.repeat(np.arange(matrix.shape[1]), np.diff(matrix.indptr))
-    order = np.lexsort((columns, matrix.indices))
-    return matrix.indices[order], columns[order], matrix.data[order]
-
-
-def _selection(matrix: SparseColumns, level: int) -> Tensor:
+def _selection(matrix: csc_matrix, level: int) -> Tensor:
     """The column that each row of a selection matrix picks."""
-    rows, columns, values = _by_row(matrix)
-    if not np.array_equal(rows, np.arange(matrix.shape[0])) or not (values == 1).all():
+    rows = matrix.tocsr()
+    if (np.diff(rows.indptr) != 1).any() or (rows.data != 1).any():
         raise ValueError(f"mesh transforms: down_transform[{level}] is not one 1.0 per row")
-    return torch.from_numpy(columns.astype(np.int64))
+    return torch.from_numpy(rows.indices.astype(np.int64))
 
 
-def _pool(matrix: SparseColumns, level: int) -> Pool:
-    rows, columns, values = _by_row(matrix)
-    if not np.array_equal(rows, np.repeat(np.arange(matrix.shape[0]), TAPS)):
+def _pool(matrix: csc_matrix, level: int) -> Pool:
+    rows = matrix.tocsr()
+    if (np.diff(rows.indptr) != TAPS).any():
         raise ValueError(f"mesh transforms: up_transform[{level}] has not {TAPS} entries per row")
-    if not np.isfinite(values).all():
+    if not np.isfinite(rows.data).all():
         raise ValueError(f"mesh transforms: up_transform[{level}] has weights that are not finite")
     return Pool(
-        torch.from_numpy(columns.reshape(-1, TAPS).astype(np.int64)),
-        torch.from_numpy(values.reshape(-1, TAPS).astype(np.float32)),
+        torch.from_numpy(rows.indices.reshape(-1, TAPS).astype(np.int64)),
+        torch.from_numpy(rows.data.reshape(-1, TAPS).astype(np.float32)),
     )

@@ -13,13 +13,14 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from ..face.cut import cut_view
+from ..face.crop import cut_view
 from ..face.faces import Box, DetectedFace, Detector, choose_face, face_nearest_box
-from ..face.points import points_from_box
+from ..face.points import points_of
+from ..face.pose import FaceFit, fit_face
 from .collect import Collection, Collector, Person, SamePerson, ViewRules, make_view
 from .frames import ClipFrame, is_cut
 from .select import ViewPool
-from .track import TrackedFace, follow, pyramid, start_track
+from .track import follow, pyramid
 
 _DETECT_EVERY = 8
 _LEAST_OVERLAP = 0.3
@@ -59,7 +60,7 @@ class _Follower:
     def __init__(self, detect: Detector, collector: Collector) -> None:
         self.collector = collector
         self._detect = detect
-        self._track: TrackedFace | None = None
+        self._track: FaceFit | None = None
         self._person: Person | None = None
         self._pending = ViewPool()  # views since the detector last confirmed the track
         self._before: list[NDArray[np.float32]] | None = None
@@ -68,12 +69,12 @@ class _Follower:
 
     def add(self, frame: ClipFrame) -> None:
         """Look at the next frame."""
-        facts = self.collector.facts
-        facts.frames += 1
+        found = self.collector.found
+        found.frames += 1
         now = pyramid(frame.gray)
         due = frame.number % _DETECT_EVERY == 0
         if self._before is not None and is_cut(self._before[-1], now[-1]):
-            facts.cuts += 1
+            found.cuts += 1
             self.lose()
             due = True
         elif self._track is not None and self._before is not None:
@@ -87,7 +88,7 @@ class _Follower:
         if self._track is None:
             self._lost_for += 1
         elif self._person is not None:
-            facts.with_face += 1
+            found.with_face += 1
             self._person.seen += 1
             self._consider(frame, self._track, self._person)
 
@@ -101,21 +102,21 @@ class _Follower:
     def _look(self, frame: ClipFrame) -> None:
         """Let the detector begin a track, confirm it, or give it up."""
         faces = self._detect(frame.small_color())
-        self.collector.facts.several_faces += len(faces) > 1
+        self.collector.found.several_faces += len(faces) > 1
         if self._track is not None and self._person is not None:
             self._confirm(self._track, self._person, faces)
         elif faces:
             self._begin(frame, faces)
 
-    def _confirm(self, track: TrackedFace, person: Person, faces: list[DetectedFace]) -> None:
+    def _confirm(self, track: FaceFit, person: Person, faces: list[DetectedFace]) -> None:
         seen = face_nearest_box(faces, track.box, _LEAST_OVERLAP)
         if seen is not None:
             self._misses = 0.0
             person.pool.take_over(self._pending)
             if seen.points is not None:
-                self._track = start_track(seen.points)
+                self._track = fit_face(seen.points)
             return
-        frontal = max(abs(angle) for angle in track.fit.pose.degrees) < _FRONTAL_DEG
+        frontal = max(abs(angle) for angle in track.pose.degrees) < _FRONTAL_DEG
         self._misses += 1.0 if frontal else _TURNED_MISS
         if self._misses >= _MOST_MISSES:
             self._pending = ViewPool()
@@ -128,16 +129,15 @@ class _Follower:
         if self._last_box is not None and self._lost_for < _RETURN_WITHIN:
             back = face_nearest_box(faces, self._last_box, _LEAST_OVERLAP)
         face = back or choose_face(faces, width, height, self.collector.rules.choose)
-        track = start_track(face.points or points_from_box(face.box, face.roll_deg))
-        self._track = track
+        self._track = fit_face(points_of(face))
         if back is None or self._person is None:
-            points = track.points / frame.scale
+            points = self._track.points / frame.scale
             known = self.collector.recognize(lambda: cut_view(frame.color(), points))
             self._person, self._pending = known or self.collector.meet(), ViewPool()
 
-    def _consider(self, frame: ClipFrame, track: TrackedFace, person: Person) -> None:
+    def _consider(self, frame: ClipFrame, track: FaceFit, person: Person) -> None:
         """Keep the frame as a view if it is good and shows something new."""
-        pose = track.fit.pose
+        pose = track.pose
         if max(abs(pose.yaw), abs(pose.pitch)) > _WIDEST_DEG:
             return
         x0, y0, x1, y1 = (v / frame.scale for v in track.box)
@@ -157,9 +157,7 @@ class _Follower:
 
 def quick_sharpness(gray: NDArray[np.float32], box: Box) -> float:
     """Sharpness of `(h, w)` inside a box, comparable between frames of one clip only."""
-    height, width = gray.shape
-    x0, x1 = (min(max(round(v), 0), width) for v in (box[0], box[2]))
-    y0, y1 = (min(max(round(v), 0), height) for v in (box[1], box[3]))
+    x0, y0, x1, y1 = (max(round(v), 0) for v in box)
     face = gray[y0:y1, x0:x1]
     if min(face.shape) < 3:
         return 0.0

@@ -17,14 +17,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from ..face.cut import cut_view
+from ..face.crop import cut_view
 from ..face.faces import Box, Detector, choose_face
-from ..face.points import points_from_box
-from ..face.pose import Pose
+from ..face.points import points_of
+from ..face.pose import Pose, fit_face
 from ..face.quality import BLURRED, color_histogram, covered, sharpness
 from .photos import Photo
-from .select import VIEW_COUNT, View, ViewPool, select_views
-from .track import start_track
+from .select import VIEW_COUNT, View, ViewPool, least_difference, select_views
 
 # Detectors look at a copy of a photo of at most this long side.
 SEARCHED_SIDE_PX = 1280
@@ -39,34 +38,22 @@ SamePerson = Callable[[Tensor, Tensor], bool]
 
 @dataclass(frozen=True)
 class ViewRules:
-    """What a good view is.
+    """What a good view is."""
 
-    Attributes:
-        count: How many views are wanted.
-        choose: Which face a shot begins with, one of `faces.RULES`.
-        least_face_px: Side of the face in pixels of the frame.
-        least_sharpness: See `quality.sharpness`.
-        most_covered: See `quality.covered`; does not count for photos: their light differs anyway.
-    """
-
-    count: int = VIEW_COUNT
-    choose: str = "largest"
-    least_face_px: float = 96.0
-    least_sharpness: float = BLURRED
+    count: int = VIEW_COUNT  # how many views are wanted
+    choose: str = "largest"  # which face a shot begins with, one of `faces.RULES`
+    least_face_px: float = 96.0  # side of the face in pixels of the frame
+    least_sharpness: float = BLURRED  # see `quality.sharpness`
+    # See `quality.covered`; does not count for photos: their light differs anyway.
     most_covered: float = 0.55
 
 
 @dataclass
-class Facts:
-    """What was seen, in numbers of frames (or of photos) where nothing else is said.
+class Collection:
+    """The views of one person, and what was seen, in frames (or photos) if nothing else is said."""
 
-    Attributes:
-        photos: They are photos of their own, no frames of a clip.
-        unchecked: Nothing compared the people.
-    """
-
-    photos: bool
-    unchecked: bool
+    photos: bool  # photos of their own, no frames of a clip
+    unchecked: bool  # nothing compared the people
     frames: int = 0
     with_face: int = 0
     cuts: int = 0
@@ -75,60 +62,36 @@ class Facts:
     too_small: int = 0
     too_blurred: int = 0
     too_covered: int = 0
-
-
-@dataclass(frozen=True)
-class Collection:
-    """The views of one person.
-
-    Attributes:
-        facts: What was seen.
-        views: The chosen ones, by yaw; () where nobody was seen well.
-        frontal: Which of them looks into the camera best.
-        photo: `(H, W, 3)` uint8, the whole frame of that view, or None without views.
-        kept_frames: Frames with the person whose views these are.
-    """
-
-    facts: Facts
-    views: tuple[View, ...] = ()
-    frontal: int = 0
-    photo: Tensor | None = None
-    kept_frames: int = 0
+    views: tuple[View, ...] = ()  # the chosen ones, by yaw; () where nobody was seen well
+    frontal: int = 0  # which of them looks into the camera best
+    photo: Tensor | None = None  # (H, W, 3) uint8, the whole frame of that view
+    kept_frames: int = 0  # with the person whose views these are
 
 
 @dataclass
 class Person:
-    """Somebody who was seen.
+    """Somebody who was seen."""
 
-    Attributes:
-        pool: Views of known pose.
-        unmeasured: Views of unknown pose, the sharpest first.
-        seen: Frames or photos with them.
-        usual: Their running `quality.color_histogram`.
-        best: The most frontal view; without poses, the sharpest.
-        photo: `(H, W, 3)` uint8, the whole frame of `best`.
-    """
-
-    pool: ViewPool = field(default_factory=ViewPool)
-    unmeasured: list[View] = field(default_factory=list)
-    seen: int = 0
-    usual: Tensor | None = None
-    best: View | None = None
-    photo: Tensor | None = None
+    pool: ViewPool = field(default_factory=ViewPool)  # views of known pose
+    unmeasured: list[View] = field(default_factory=list)  # of unknown pose, the sharpest first
+    seen: int = 0  # frames or photos with them
+    usual: Tensor | None = None  # their running `quality.color_histogram`
+    best: View | None = None  # the most frontal view; without poses, the sharpest
+    photo: Tensor | None = None  # (H, W, 3) uint8, the whole frame of `best`
 
 
 class Collector:
-    """What is known of the people that were seen, and which views of them are worth keeping.
+    """Keeps apart who was seen, and holds the good views of each.
 
     Args:
         rules: What a good view is.
-        same_person: Who tells people apart, or None where nothing can.
-        photos: Photos are looked at, and no clip.
+        same_person: None where nothing can tell people apart.
+        photos: They come from photos, and not from a clip.
     """
 
     def __init__(self, rules: ViewRules, same_person: SamePerson | None, photos: bool) -> None:
         self.rules = rules
-        self.facts = Facts(photos, same_person is None)
+        self.found = Collection(photos, same_person is None)
         self.people: list[Person] = []
         self._same_person = same_person
 
@@ -143,18 +106,18 @@ class Collector:
 
     def meet(self) -> Person:
         """Somebody new."""
-        self.facts.people += 1
-        most = MOST_PEOPLE_ON_PHOTOS if self.facts.photos else MOST_PEOPLE_IN_CLIP
+        self.found.people += 1
+        most = MOST_PEOPLE_ON_PHOTOS if self.found.photos else MOST_PEOPLE_IN_CLIP
         if len(self.people) == most:
             self.people.remove(min(reversed(self.people), key=lambda p: p.seen))
         # Among equals `finish` takes the person of the first photos, but of the last shot.
-        self.people.insert(len(self.people) if self.facts.photos else 0, Person())
-        return self.people[-1 if self.facts.photos else 0]
+        self.people.insert(len(self.people) if self.found.photos else 0, person := Person())
+        return person
 
     def is_large(self, box: Box) -> bool:
         """Whether a face has enough pixels; counts those that do not."""
         large = box[2] - box[0] >= self.rules.least_face_px
-        self.facts.too_small += not large
+        self.found.too_small += not large
         return large
 
     def is_clear(self, crop: Tensor, person: Person | None = None) -> bool:
@@ -163,12 +126,12 @@ class Collector:
         Counts those that are not.
         """
         if sharpness(crop) < self.rules.least_sharpness:
-            self.facts.too_blurred += 1
+            self.found.too_blurred += 1
             return False
         if person is None:
             return True
         if person.usual is not None and covered(crop, person.usual) > self.rules.most_covered:
-            self.facts.too_covered += 1
+            self.found.too_covered += 1
             return False
         histogram = color_histogram(crop)
         before = histogram if person.usual is None else person.usual
@@ -196,13 +159,13 @@ class Collector:
             person.unmeasured = ranked[: self.rules.count]
             better = best is None or view.sharpness > best.sharpness
         if better:
-            person.best, person.photo = view, _to_uint8(photo)
+            person.best, person.photo = view, to_uint8(photo)
 
     def finish(self) -> Collection:
         """The views of the person who was seen most."""
         person = max((p for p in self.people if p.best), key=lambda p: p.seen, default=None)
         if person is None or person.best is None:
-            return Collection(self.facts)
+            return self.found
         best = person.best
         chosen = [best]
         if best.measured:
@@ -212,7 +175,9 @@ class Collector:
         more = [v for v in person.unmeasured if v.frame != best.frame]
         chosen += more[: self.rules.count - len(chosen)]
         chosen.sort(key=lambda v: (v.pose.yaw, v.pose.pitch, v.frame))
-        return Collection(self.facts, tuple(chosen), chosen.index(best), person.photo, person.seen)
+        self.found.views, self.found.frontal = tuple(chosen), chosen.index(best)
+        self.found.photo, self.found.kept_frames = person.photo, person.seen
+        return self.found
 
 
 def collect_photos(
@@ -230,32 +195,30 @@ def collect_photos(
         same_person: None where nothing can tell: then all photos are taken to show one person.
     """
     collector = Collector(rules, same_person, photos=True)
-    facts = collector.facts
-    for photo in photos:
-        number, facts.frames = facts.frames, facts.frames + 1
-        small, scale = _reduced(photo)
+    found = collector.found
+    for number, photo in enumerate(photos):
+        found.frames += 1
+        small, scale = _reduced(photo.pixels)
         faces = detect(small)
-        facts.with_face += bool(faces)
-        facts.several_faces += len(faces) > 1
+        found.with_face += bool(faces)
+        found.several_faces += len(faces) > 1
         if not faces:
             continue
         face = choose_face(faces, small.shape[1], small.shape[0], rules.choose)
-        points = np.asarray(face.points or points_from_box(face.box, face.roll_deg))
-        points = (points + 0.5) / scale - 0.5
-        placed = start_track(points)
-        if not collector.is_large(placed.box):
+        points = (points_of(face) + 0.5) / scale - 0.5
+        fit, pixels = fit_face(points), torch.from_numpy(photo.pixels)
+        if not collector.is_large(fit.box):
             continue
-        pixels = torch.from_numpy(photo.pixels)
         crop = cut_view(pixels, points)
         if not collector.is_clear(crop):
             continue
-        if facts.unchecked and collector.people:
+        if found.unchecked and collector.people:
             person = collector.people[0]
         else:
             person = collector.recognize(lambda crop=crop: crop) or collector.meet()
         person.seen += 1
-        pose = Pose(*face.pose_deg) if face.pose_deg else placed.fit.pose
-        view = make_view(number, None, pose, crop, placed.box, points, photo.name, face.points)
+        pose = Pose(*face.pose_deg) if face.pose_deg else fit.pose
+        view = make_view(number, None, pose, crop, fit.box, points, photo.name, bool(face.points))
         collector.keep(person, view, pixels, person.pool, view.sharpness)
     return collector.finish()
 
@@ -268,25 +231,66 @@ def make_view(
     box: Box,
     points: NDArray[np.float64],
     name: str = "",
-    measured: object = True,
+    measured: bool = True,
 ) -> View:
     """A view of a crop `(512, 512, 3)` in [0, 1] and five points `(5, 2)`; see `View`."""
     pairs = tuple((float(x), float(y)) for x, y in points)
-    return View(
-        number, seconds, pose, _to_uint8(crop), box, pairs, sharpness(crop), name, bool(measured)
-    )
+    return View(number, seconds, pose, to_uint8(crop), box, pairs, sharpness(crop), name, measured)
 
 
-def _reduced(photo: Photo) -> tuple[Tensor, float]:
+def _reduced(pixels: NDArray[np.uint8]) -> tuple[Tensor, float]:
     """A copy `(h, w, 3)` in [0, 1] for the detector, and its pixels per pixel of the photo."""
-    height, width = photo.pixels.shape[:2]
+    height, width = pixels.shape[:2]
     scale = min(1.0, SEARCHED_SIDE_PX / max(height, width))
-    pixels = photo.pixels
     if scale < 1:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         pixels = np.array(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
     return torch.from_numpy(pixels).float() / 255, scale
 
 
-def _to_uint8(picture: Tensor) -> Tensor:
+def to_uint8(picture: Tensor) -> Tensor:
+    """RGB in [0, 1] as bytes; bytes stay what they are."""
     return picture if picture.dtype == torch.uint8 else (picture * 255).round().to(torch.uint8)
+
+
+def describe_collection(found: Collection, rules: ViewRules) -> str:
+    """What was seen, what was left out, and the views, in sentences."""
+    kept, several = found.kept_frames, found.several_faces
+    if found.photos:
+        words = f"{found.frames} photos, a face in {found.with_face}."
+        better = "photos in which one face is large and seen from the front"
+        remarks = {
+            f" {found.people} people: kept the one on most photos, {kept}.": found.people > 1,
+            f" Several faces on {several} photos: the rule took one.": several,
+            " Nothing checked that all show one person: look at the sheet.": (
+                found.unchecked and kept > 1
+            ),
+        }
+    else:
+        words = f"{found.frames} frames, {found.cuts} cuts, a face in {found.with_face}."
+        better = "a clip in which one face is large and looks into the camera at least once"
+        shots = f"{found.people} people or shots: kept the one seen longest, in {kept} frames."
+        remarks = {
+            f" {shots}": found.people > 1,
+            f" Several faces at once in {several} looks: one was followed.": several,
+        }
+    dropped = {
+        f"too small (under {rules.least_face_px:.0f} px)": found.too_small,
+        "too blurred": found.too_blurred,
+        "covered": found.too_covered,
+    }
+    reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items() if count)
+    left_out = f" Left out: {reasons}." if reasons else ""
+    if not found.views:
+        return f"No view found: {words}{left_out} Use {better}."
+    words += "".join(remark for remark, true in remarks.items() if true) + left_out
+    if len(found.views) < rules.count:
+        words += f" Only {len(found.views)} different views of {rules.count} wanted."
+    poses = [v.pose for v in found.views]
+    if len(poses) > 1 and all(v.measured for v in found.views):
+        least = least_difference(poses, range(len(poses)))
+        words += f" The two most similar views differ by {least:.0f} degrees."
+    lines = [f"{v.when}: {v.angles}, sharpness {v.sharpness:.3f}" for v in found.views]
+    best = found.views[found.frontal].measured
+    lines[found.frontal] += " (most frontal)" if best else " (sharpest)"
+    return "\n".join([words, *lines])

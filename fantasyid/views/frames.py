@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,40 +23,34 @@ _CUT_HISTOGRAM, _CUT_DIFFERENCE = 0.35, 0.10
 
 @dataclass(frozen=True)
 class ClipFrame:
-    """One frame of a clip.
+    """One frame of a clip."""
 
-    Attributes:
-        number: From 0.
-        seconds: Its time in the clip, or None where nobody knows.
-        gray: `(h, w)` float32 in 0 to 255, at most `SMALL_SIDE_PX` on its long side.
-        scale: Pixels of `gray` per pixel of the frame.
-        color: Gives `(H, W, 3)` RGB in [0, 1]; called for few frames only.
-        small_color: Gives `(h, w, 3)`, of the size of `gray`; for the detector.
-    """
-
-    number: int
-    seconds: float | None
-    gray: NDArray[np.float32]
-    scale: float
-    color: Callable[[], Tensor]
-    small_color: Callable[[], Tensor]
+    number: int  # from 0
+    seconds: float | None  # its time in the clip, or None where nobody knows
+    gray: NDArray[np.float32]  # (h, w) in 0 to 255, at most `SMALL_SIDE_PX` on its long side
+    scale: float  # pixels of `gray` per pixel of the frame
+    color: Callable[[], Tensor]  # gives (H, W, 3) RGB in [0, 1]; called for few frames only
+    small_color: Callable[[], Tensor]  # gives (h, w, 3), of the size of `gray`; for the detector
 
 
 Frames = Generator[ClipFrame, None, None]
 
 
+def frame_of_picture(picture: Tensor, number: int, seconds: float | None = None) -> ClipFrame:
+    """A frame of a picture `(H, W, 3)` RGB float in [0, 1]."""
+    height, width = picture.shape[:2]
+    scale = min(1.0, SMALL_SIDE_PX / max(height, width))
+    size = (max(1, round(height * scale)), max(1, round(width * scale)))
+    planes = picture.permute(2, 0, 1)[None]
+    small = interpolate(planes, size, mode="bilinear", antialias=True)[0].permute(1, 2, 0)
+    gray = (small @ small.new_tensor(_LUMA) * 255).numpy()
+    return ClipFrame(number, seconds, gray, scale, lambda: picture, lambda: small)
+
+
 def frames_of_pictures(pictures: Iterable[Tensor], rate: float | None = None) -> Frames:
     """Frames of pictures `(H, W, 3)` RGB in [0, 1], at `rate` frames per second where known."""
-    for number, given in enumerate(pictures):
-        picture = given.float()
-        height, width = picture.shape[:2]
-        scale = min(1.0, SMALL_SIDE_PX / max(height, width))
-        size = (max(1, round(height * scale)), max(1, round(width * scale)))
-        planes = picture.permute(2, 0, 1)[None]
-        small = interpolate(planes, size, mode="bilinear", antialias=True)[0].permute(1, 2, 0)
-        gray = (small @ small.new_tensor(_LUMA) * 255).numpy()
-        seconds = None if not rate else number / rate
-        yield ClipFrame(number, seconds, gray, scale, lambda it=picture: it, lambda it=small: it)
+    for number, picture in enumerate(pictures):
+        yield frame_of_picture(picture.float(), number, number / rate if rate else None)
 
 
 def frames_of_video(source: Any, start: float = 0.0, duration: float = 0.0) -> Frames:
@@ -120,15 +115,9 @@ def _of_decoded(frame: Any, number: int, seconds: float) -> ClipFrame:
     def colors(**size: int) -> Tensor:
         return torch.from_numpy(upright(frame.to_ndarray(format="rgb24", **size))).float() / 255
 
-    gray = upright(frame.reformat(format="gray", width=width, height=height).to_ndarray())
-    return ClipFrame(
-        number,
-        seconds,
-        gray.astype(np.float32),
-        scale,
-        colors,
-        lambda: colors(width=width, height=height),
-    )
+    gray = upright(frame.to_ndarray(format="gray", width=width, height=height)).astype(np.float32)
+    small_color = partial(colors, width=width, height=height)
+    return ClipFrame(number, seconds, gray, scale, colors, small_color)
 
 
 def is_cut(before: NDArray[np.float32], now: NDArray[np.float32]) -> bool:

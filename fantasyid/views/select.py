@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ..face.faces import Box
 from ..face.pose import Pose
 
 VIEW_COUNT = 6
@@ -23,29 +24,17 @@ _CLEARLY_SHARPER = 1.2
 
 @dataclass(frozen=True)
 class View:
-    """One frame of a clip in which the face is good.
+    """One frame of a clip, or one photo, in which the face is good."""
 
-    Attributes:
-        frame: Number of the frame, from 0.
-        seconds: Its time in the clip, or None where nobody knows.
-        pose: The head's pose.
-        crop: `(512, 512, 3)` uint8 RGB, aligned.
-        box: `(x0, y0, x1, y1)` pixels of the frame.
-        points: Five points in pixels of the frame.
-        sharpness: See `quality.sharpness`.
-        name: Of its file, where it is a photo of its own and no frame of a clip.
-        measured: Whether anything told the pose; False for a detector that gives a box only.
-    """
-
-    frame: int
-    seconds: float | None
+    frame: int  # from 0
+    seconds: float | None  # its time in the clip, or None where nobody knows
     pose: Pose
-    crop: Tensor
-    box: tuple[float, float, float, float]
-    points: tuple[tuple[float, float], ...]
-    sharpness: float
-    name: str = ""
-    measured: bool = True
+    crop: Tensor  # (512, 512, 3) uint8 RGB, aligned
+    box: Box  # pixels of the frame
+    points: tuple[tuple[float, float], ...]  # five, in pixels of the frame
+    sharpness: float  # see `quality.sharpness`
+    name: str = ""  # of its file, where it is a photo of its own
+    measured: bool = True  # whether anything told the pose; False for a box alone
 
     @property
     def when(self) -> str:
@@ -67,11 +56,6 @@ def least_difference(poses: Sequence[Pose], chosen: Sequence[int]) -> float:
     return min((poses[a].distance(poses[b]) for a, b in pairs), default=math.inf)
 
 
-def most_frontal(poses: Sequence[Pose]) -> int:
-    """The view that looks into the camera best."""
-    return min(range(len(poses)), key=lambda i: poses[i].turned)
-
-
 def select_views(poses: Sequence[Pose], count: int = VIEW_COUNT) -> list[int]:
     """The views between which the smallest pose difference is largest, the most frontal included.
 
@@ -82,16 +66,12 @@ def select_views(poses: Sequence[Pose], count: int = VIEW_COUNT) -> list[int]:
     best choice lie k disjoint balls of half its distance; while fewer than k views are taken, one
     ball is free, and its center is at least that far from all taken ones. Exchanges only improve.
 
-    Args:
-        poses: Of all views.
-        count: How many to take.
-
     Returns:
         Indexes, at most `count`, the most frontal view first.
     """
-    if not poses or count < 1:
+    if not poses:
         return []
-    chosen = [most_frontal(poses)]
+    chosen = [min(range(len(poses)), key=lambda i: poses[i].turned)]
     nearest = [pose.distance(poses[chosen[0]]) for pose in poses]
     while len(chosen) < min(count, len(poses)):
         farthest = max(range(len(poses)), key=lambda i: nearest[i])
@@ -99,11 +79,6 @@ def select_views(poses: Sequence[Pose], count: int = VIEW_COUNT) -> list[int]:
             break
         chosen.append(farthest)
         nearest = [min(d, p.distance(poses[farthest])) for d, p in zip(nearest, poses, strict=True)]
-    return _exchange(poses, chosen)
-
-
-def _exchange(poses: Sequence[Pose], chosen: list[int]) -> list[int]:
-    """Replace views, but not the first, while the smallest difference grows."""
     best = least_difference(poses, chosen)
     improved = len(chosen) > 1
     while improved:
@@ -138,11 +113,6 @@ class ViewPool:
         """All views that are held."""
         return [view for view, _ in self._held.values()]
 
-    @property
-    def diagonal_deg(self) -> float:
-        """How far apart two poses of one cell can be, in degrees."""
-        return self.cell_deg * math.sqrt(3)
-
     def wants(self, pose: Pose, sharpness: float) -> bool:
         """Whether a view of this pose would be kept; `sharpness` in the unit of `offer`."""
         held = self._held.get(self._cell(pose))
@@ -168,9 +138,6 @@ class ViewPool:
     def _cell(self, pose: Pose) -> tuple[int, int, int]:
         # Roll counts a quarter in `Pose.distance`, so its cells are four times as long.
         rolled = (pose.roll + 180) % 360 - 180
-        sides = (self.cell_deg, self.cell_deg, 4 * self.cell_deg)
-        yaw, pitch, roll = (
-            math.floor(angle / side + 0.5)
-            for angle, side in zip((pose.yaw, pose.pitch, rolled), sides, strict=True)
-        )
-        return yaw, pitch, roll
+        yaw, pitch, roll = pose.yaw, pose.pitch, rolled / 4
+        cell = (math.floor(angle / self.cell_deg + 0.5) for angle in (yaw, pitch, roll))
+        return next(cell), next(cell), next(cell)

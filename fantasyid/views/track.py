@@ -8,15 +8,12 @@ where they went. So a detector with a box alone, now and then, is enough to know
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter
 
-from ..face.pose import FIVE_POINTS_MM, FaceFit, fit_face
-
-Array = NDArray[np.float64]
+from ..face.pose import Array, FaceFit, fit_face
 
 # The generic face of `pose` as a surface: an ellipsoid that is longer below the middle, with a nose
 # and lips on it, in millimetres; it goes through the five points within about 5 mm.
@@ -30,31 +27,6 @@ _LEVELS, _HALF_WINDOW, _ROUNDS = 3, 7, 8
 _LEAST_TEXTURE, _LEAST_FACING = 4.0, 0.25
 _LEAST_POINTS = 10
 _LEAST_INLIERS = 0.5
-
-
-@dataclass(frozen=True)
-class TrackedFace:
-    """A face in one frame.
-
-    Attributes:
-        fit: The generic face, laid onto the frame.
-        inliers: Share of the followed points that agree with it.
-    """
-
-    fit: FaceFit
-    inliers: float
-
-    @property
-    def points(self) -> Array:
-        """The five facial points `(5, 2)` in pixels of the frame."""
-        return self.fit.project(FIVE_POINTS_MM)
-
-    @property
-    def box(self) -> tuple[float, float, float, float]:
-        """A square about the face, brow to chin, `(x0, y0, x1, y1)` pixels."""
-        center = self.fit.project([[0.0, -33.0, 0.0]])[0]
-        half = 68.0 * self.fit.scale
-        return center[0] - half, center[1] - half, center[0] + half, center[1] + half
 
 
 def surface_mm(x: ArrayLike, y: ArrayLike) -> Array:
@@ -82,40 +54,28 @@ def _face_grid() -> tuple[Array, Array]:
 GRID_MM, GRID_NORMALS = _face_grid()
 
 
-def pyramid(gray: ArrayLike) -> list[NDArray[np.float32]]:
+def pyramid(gray: NDArray[np.float32]) -> list[NDArray[np.float32]]:
     """A gray picture `(H, W)` in 0 to 255, and copies of half and a quarter of its size."""
-    level = _smooth(np.asarray(gray, np.float32), 0.7)
-    levels = [level]
-    while len(levels) < _LEVELS and min(level.shape) >= 8 * _HALF_WINDOW:
-        level = _smooth(level, 1.0)[::2, ::2]
-        levels.append(level)
+    levels = [np.asarray(gaussian_filter(gray, 0.7), np.float32)]
+    while len(levels) < _LEVELS and min(levels[-1].shape) >= 8 * _HALF_WINDOW:
+        levels.append(np.asarray(gaussian_filter(levels[-1], 1.0), np.float32)[::2, ::2])
     return levels
 
 
-def _smooth(picture: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
-    return np.asarray(gaussian_filter(picture, sigma), np.float32)
-
-
-def start_track(points_px: ArrayLike) -> TrackedFace:
-    """A track that begins with five facial points `(5, 2)` in pixels of the frame."""
-    return TrackedFace(fit_face(points_px, FIVE_POINTS_MM), 1.0)
-
-
 def follow(
-    face: TrackedFace, before: Sequence[NDArray[np.float32]], now: Sequence[NDArray[np.float32]]
-) -> TrackedFace | None:
+    fit: FaceFit, before: Sequence[NDArray[np.float32]], now: Sequence[NDArray[np.float32]]
+) -> FaceFit | None:
     """The face in the next frame, or None where it is lost.
 
     Args:
-        face: In the frame `before`.
+        fit: In the frame `before`.
         before: `pyramid` of that frame.
         now: `pyramid` of the next frame, of the same size.
     """
-    places = face.fit.project(GRID_MM)
-    height, width = before[0].shape
-    facing = (GRID_NORMALS @ face.fit.rotation.T)[:, 2] > _LEAST_FACING
-    margin = _HALF_WINDOW
-    inside = (places > margin).all(1) & (places < [width - margin, height - margin]).all(1)
+    places, (height, width) = fit.project(GRID_MM), before[0].shape
+    facing = (GRID_NORMALS @ fit.rotation.T)[:, 2] > _LEAST_FACING
+    far = [width - _HALF_WINDOW, height - _HALF_WINDOW]
+    inside = (places > _HALF_WINDOW).all(1) & (places < far).all(1)
     use = np.flatnonzero(facing & inside)
     if len(use) < _LEAST_POINTS:
         return None
@@ -124,31 +84,20 @@ def follow(
     use, moved = use[kept], moved[kept]
     if len(use) < _LEAST_POINTS:
         return None
-    return _fit_robustly(face.fit, GRID_MM[use], places[use], moved)
-
-
-def _fit_robustly(fit: FaceFit, face_mm: Array, before: Array, moved: Array) -> TrackedFace | None:
-    """Fit a face to points some of which went astray: those weigh less from round to round."""
-    # The motion is measured, the place is modelled: their sum keeps the face on its features.
-    radius = max(1.0, 2.0 * fit.scale)
-    step = moved - before
-    middle = np.median(step, axis=0)
-    weights = 1 / (1 + (np.linalg.norm(step - middle, axis=1) / (6 * radius)) ** 2)
+    # Points that went astray weigh less from round to round.
+    face_mm, step, radius = GRID_MM[use], moved - places[use], max(1.0, 2.0 * fit.scale)
+    astray = np.linalg.norm(step - np.median(step, axis=0), axis=1)
+    weights = 1 / (1 + (astray / (6 * radius)) ** 2)
     for _ in range(3):
         fitted = fit_face(moved, face_mm, weights, fit.rotation)
         residual = np.linalg.norm(fitted.project(face_mm) - moved, axis=1)
         weights = 1 / (1 + (residual / radius) ** 2)
-    inliers = float(np.mean(residual < 2 * radius))
-    grown = fitted.scale / fit.scale
-    if inliers < _LEAST_INLIERS or not 0.8 < grown < 1.25:
-        return None
-    return TrackedFace(fitted, inliers)
+    agree = float(np.mean(residual < 2 * radius)) >= _LEAST_INLIERS
+    return fitted if agree and 0.8 < fitted.scale / fit.scale < 1.25 else None
 
 
 def register(
-    before: Sequence[NDArray[np.float32]],
-    now: Sequence[NDArray[np.float32]],
-    places: Array,
+    before: Sequence[NDArray[np.float32]], now: Sequence[NDArray[np.float32]], places: Array
 ) -> tuple[Array, Array]:
     """Where the surroundings of some places went from one frame to the next.
 

@@ -7,32 +7,15 @@ import importlib
 import numpy as np
 import pytest
 import torch
+from host_graph import align
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def astronaut():
-    skimage_data = pytest.importorskip("skimage.data", reason="scikit-image is absent")
-    return torch.from_numpy(skimage_data.astronaut()).float()[None] / 255
-
 
 BLANK = torch.full((1, 512, 512, 3), 0.4)
 
 
-def align(host, image, **changes):
-    inputs = {
-        "image": image,
-        "detector": "cascade",
-        "choose": "nearest centre",
-        "index": 0,
-        "no_face": "stop",
-    }
-    return host.run("FantasyIDAlignFace", **(inputs | changes))
-
-
-def test_a_batch_gives_a_crop_and_boxes_per_image(host, astronaut):
-    batch = torch.cat([astronaut, astronaut.flip(2)])
+def test_a_batch_gives_a_crop_and_boxes_per_image(host, photo_image):
+    batch = torch.cat([photo_image, photo_image.flip(2)])
     face, crops, boxes, preview, report = align(host, batch)
     assert crops.shape == (2, 512, 512, 3)
     assert [len(frame) for frame in boxes] == [1, 1]
@@ -41,12 +24,12 @@ def test_a_batch_gives_a_crop_and_boxes_per_image(host, astronaut):
     assert "2 of 2 images have a face" in report
     assert "face output is that of image 0" in report
     assert torch.equal(face.images, crops[:1])
-    alone = align(host, astronaut)
+    alone = align(host, photo_image)
     assert torch.equal(alone[1], crops[:1])
 
 
-def test_the_face_carries_its_box_and_points(host, astronaut):
-    face, _, boxes, *_ = align(host, astronaut)
+def test_the_face_carries_its_box_and_points(host, photo_image):
+    face, _, boxes, *_ = align(host, photo_image)
     x0, y0, x1, _ = face.box
     assert (x0, y0) == (boxes[0][0]["x"], boxes[0][0]["y"])
     assert face.points.shape == (5, 2)
@@ -57,8 +40,10 @@ def test_the_face_carries_its_box_and_points(host, astronaut):
     ("policy", "crops", "words"),
     [("skip this image", 1, "left out: 0"), ("continue without identity", 2, "black in the crops")],
 )
-def test_an_image_without_a_face_is_left_out_or_black(host, astronaut, policy, crops, words):
-    face, crop, boxes, preview, report = align(host, torch.cat([BLANK, astronaut]), no_face=policy)
+def test_an_image_without_a_face_is_left_out_or_black(host, photo_image, policy, crops, words):
+    face, crop, boxes, preview, report = align(
+        host, torch.cat([BLANK, photo_image]), no_face=policy
+    )
     assert crop.shape[0] == crops
     assert words in report
     assert "face output is that of image 1" in report
@@ -69,9 +54,9 @@ def test_an_image_without_a_face_is_left_out_or_black(host, astronaut, policy, c
         assert not crop[0].any()
 
 
-def test_stop_names_the_image_and_skipping_all_is_refused(host, astronaut):
+def test_stop_names_the_image_and_skipping_all_is_refused(host, photo_image):
     with pytest.raises(ValueError, match="image 1: no face found in the 512x512 photo"):
-        align(host, torch.cat([astronaut, BLANK]))
+        align(host, torch.cat([photo_image, BLANK]))
     with pytest.raises(ValueError, match="every image was skipped, 1 of 1"):
         align(host, BLANK, no_face="skip this image")
     face, *_, report = align(host, BLANK, no_face="continue without identity")
@@ -79,18 +64,18 @@ def test_stop_names_the_image_and_skipping_all_is_refused(host, astronaut):
     assert "NO IDENTITY" in report
 
 
-def test_padding_shows_more_and_one_is_the_released_crop(host, astronaut):
-    released = align(host, astronaut)[1]
-    assert torch.equal(align(host, astronaut, padding=1.0)[1], released)
-    wide = align(host, astronaut, padding=2.0)[1]
+def test_padding_shows_more_and_one_is_the_released_crop(host, photo_image):
+    released = align(host, photo_image)[1]
+    assert torch.equal(align(host, photo_image, padding=1.0)[1], released)
+    wide = align(host, photo_image, padding=2.0)[1]
     inner = torch.nn.functional.interpolate(
         released.permute(0, 3, 1, 2), (256, 256), mode="bilinear", antialias=True
     ).permute(0, 2, 3, 1)
     assert (wide[:, 128:384, 128:384] - inner).abs().mean() < 0.02
 
 
-def test_a_box_chooses_among_the_detected_faces(host, astronaut):
-    pair = torch.cat([astronaut[:, :256, 100:356]] * 2, dim=2)
+def test_a_box_chooses_among_the_detected_faces(host, photo_image):
+    pair = torch.cat([photo_image[:, :256, 100:356]] * 2, dim=2)
     left, right = align(host, pair)[2][0]
     for box, other in ((left, right), (right, left)):
         face = align(host, pair, choose_box=box)[0]
@@ -100,8 +85,8 @@ def test_a_box_chooses_among_the_detected_faces(host, astronaut):
         align(host, pair, choose_box={"x": 250, "y": 200, "width": 5, "height": 5})
 
 
-def test_a_followed_face_stays_the_same_when_the_nearest_one_changes(host, astronaut):
-    head = astronaut[:, :256, 100:356]
+def test_a_followed_face_stays_the_same_when_the_nearest_one_changes(host, photo_image):
+    head = photo_image[:, :256, 100:356]
     pair = torch.cat([head, head], dim=2)
     second = pair.clone()
     second[:, :, :256] = 0.4  # the left one has gone
@@ -150,34 +135,34 @@ class Recorded:
         return [[{"landmarks_xy": self.mesh, "bbox_xyxy": box, "score": 0.9}]]
 
 
-def test_the_hosts_mediapipe_model_is_used_directly(host, ours, astronaut, mediapipe):
+def test_the_hosts_mediapipe_model_is_used_directly(host, ours, photo_image, mediapipe):
     mesh = np.random.default_rng(0).uniform(180, 270, (478, 2)).astype(np.float32)
     points = [(204, 108), (248, 107), (228, 132), (209, 155), (244, 154)]
     mesh[[468, 473, 1, 61, 291]] = points
     model = Recorded(mediapipe, mesh)
-    face, crop, boxes, _, report = align(host, astronaut, face_detection_model=model)
+    face, crop, boxes, _, report = align(host, photo_image, face_detection_model=model)
     assert model.calls == [
         ("short", (512, 512, 3), np.uint8),
         ("full", (512, 512, 3), np.uint8),
     ]
     assert "found by MediaPipe" in report
-    expected, _ = ours("fantasyid.face.crop").align_crop(astronaut[0], points)
+    expected, _ = ours("fantasyid.face.crop").align_crop(photo_image[0], points)
     assert torch.equal(crop[0], expected)
     assert boxes[0][0]["score"] == pytest.approx(0.9)
     assert torch.allclose(face.points, torch.tensor(points).float())
 
 
-def test_the_real_mediapipe_model_runs_through_the_node(host, astronaut, mediapipe):
+def test_the_real_mediapipe_model_runs_through_the_node(host, photo_image, mediapipe):
     face, *_, report = align(
         host,
-        astronaut,
+        photo_image,
         face_detection_model=mediapipe,
         no_face="continue without identity",
     )
     assert "MediaPipe" in report
     assert face.images.shape[1:] == (512, 512, 3)
     with pytest.raises(ValueError, match="is a str, expected what Load Face Detection Model"):
-        align(host, astronaut, face_detection_model="model.safetensors")
+        align(host, photo_image, face_detection_model="model.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -195,12 +180,12 @@ def test_what_is_no_photo_is_refused_in_words(host, image, words):
         align(host, image)
 
 
-def test_grey_and_transparent_photos_are_read(host, astronaut):
-    grey = astronaut.mean(-1, keepdim=True)
+def test_grey_and_transparent_photos_are_read(host, photo_image):
+    grey = photo_image.mean(-1, keepdim=True)
     assert align(host, grey)[1].shape == (1, 512, 512, 3)
-    clear = torch.cat([astronaut, torch.rand(1, 512, 512, 1)], dim=-1)
-    assert torch.equal(align(host, clear)[1], align(host, astronaut)[1])
-    odd = astronaut[:, :511, :333]
+    clear = torch.cat([photo_image, torch.rand(1, 512, 512, 1)], dim=-1)
+    assert torch.equal(align(host, clear)[1], align(host, photo_image)[1])
+    odd = photo_image[:, :511, :333]
     assert align(host, odd)[1].shape == (1, 512, 512, 3)
 
 
@@ -208,11 +193,11 @@ COLLECT = {"detector": "cascade", "views": 4, "choose": "largest", "no_face": "s
 
 
 @pytest.fixture(scope="module")
-def clip(astronaut):
+def clip(photo_image):
     """A head that looks around, 24 frames."""
-    from face.turning_head import ASTRONAUT_POINTS, Portrait, turning
+    from turning_head import ASTRONAUT_POINTS, Portrait, turning
 
-    portrait = Portrait(astronaut[0], ASTRONAUT_POINTS)
+    portrait = Portrait(photo_image[0], ASTRONAUT_POINTS)
     frames = [portrait.render(p, 288, 512, 1.6, (256, 120)) for p in turning(24)]
     return torch.stack(frames)
 
@@ -307,71 +292,42 @@ def test_collecting_can_be_interrupted(host, clip):
 
 
 @pytest.fixture(scope="module")
-def parts(host):
-    _, adapter = host.run(
-        "FantasyIDModelLoader",
-        model="tiny-fantasyid",
-        mesh_transforms="tiny_transform.pkl",
-        weight_dtype="default",
-    )
-    (encoder,) = host.run(
-        "FantasyIDFaceEncoderLoader", face_encoder="tiny_EVA02_CLIP_L_336_psz14_s6B.pt"
-    )
-    return adapter, encoder
-
-
-@pytest.fixture(scope="module")
-def references(host, parts, collected):
+def references(host, loaded, collected):
     return host.run(
-        "FantasyIDFaceTokens", face_encoder=parts[1], adapter=parts[0], face=collected[1]
+        "FantasyIDFaceTokens",
+        face_encoder=loaded["encoder"],
+        adapter=loaded["adapter"],
+        face=collected[1],
     )[0]
 
 
-def test_a_batch_of_crops_gives_the_tokens_of_each(host, parts, references, collected):
+def test_a_batch_of_crops_gives_the_tokens_of_each(host, loaded, references, collected):
     assert references.tokens.shape == (4, 36, 128)
     for number in range(4):
         (alone,) = host.run(
             "FantasyIDFaceTokens",
-            face_encoder=parts[1],
-            adapter=parts[0],
+            face_encoder=loaded["encoder"],
+            adapter=loaded["adapter"],
             face=collected[1][number : number + 1],
         )
         torch.testing.assert_close(alone.tokens[0], references.tokens[number])
 
 
-def test_more_crops_than_fit_at_once_are_read_in_parts(host, ours, parts, collected, monkeypatch):
+def test_more_crops_than_fit_at_once_are_read_in_parts(host, ours, loaded, collected, monkeypatch):
     batch = collected[1][:3]
-    run = {"face_encoder": parts[1], "adapter": parts[0], "face": batch}
+    run = {"face_encoder": loaded["encoder"], "adapter": loaded["adapter"], "face": batch}
     (whole,) = host.run("FantasyIDFaceTokens", **run)
     monkeypatch.setattr(ours("fantasyid.comfyui.stages"), "CROPS_AT_ONCE", 1)
     (split,) = host.run("FantasyIDFaceTokens", **run)
     torch.testing.assert_close(split.tokens, whole.tokens)
 
 
-@pytest.mark.parametrize(
-    ("mode", "count"),
-    [("mean", 36), ("norm-preserving mean", 36), ("weighted", 36), ("concatenated", 144)],
-)
-def test_combined_references_go_through_fuse_and_apply(host, parts, references, mode, count):
-    (combined,) = host.run(
-        "FantasyIDCombine", face_tokens=references, mode=mode, weights="1, 2, 0, 1"
-    )
-    assert combined.tokens.shape == (1, count, 128)
-    from miniature.head import build_head
-
-    head = torch.from_numpy(build_head().vertices).float()[None]
-    geometry = host.ours("fantasyid.identity").FaceGeometry(head, None, None, "a test")
-    (identity,) = host.run(
-        "FantasyIDFuse", adapter=parts[0], face_tokens=combined, geometry=geometry
-    )
-    assert identity.tokens.shape == (1, count + 79, 128)
-    assert torch.isfinite(identity.tokens).all()
-
-
-def test_uncombined_references_and_other_sizes_are_refused(host, ours, parts, references):
+def test_uncombined_references_and_other_sizes_are_refused(host, ours, loaded, references):
     geometry = ours("fantasyid.identity").FaceGeometry.empty("a test")
     with pytest.raises(ValueError, match="of 4 references: put FantasyID Combine References"):
-        host.run("FantasyIDFuse", adapter=parts[0], face_tokens=references, geometry=geometry)
+        host.run(
+            "FantasyIDFuse", adapter=loaded["adapter"], face_tokens=references, geometry=geometry
+        )
     with pytest.raises(ValueError, match="0 weights for 4 references"):
         host.run("FantasyIDCombine", face_tokens=references, mode="weighted")
     (joined,) = host.run("FantasyIDCombine", face_tokens=references, mode="concatenated")

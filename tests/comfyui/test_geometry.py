@@ -85,12 +85,6 @@ def test_neutral_is_the_shape_alone_and_custom_chooses(host, deca, face, head, n
         seen.append(other.vertices)
 
 
-def test_unknown_modes_are_named(ours, deca, face):
-    stages = ours("fantasyid.comfyui.stages")
-    with pytest.raises(ValueError, match="expected a mode of"):
-        stages.compute_vertices(deca, face, "neutral")
-
-
 def test_an_edit_moves_the_head_and_tells_what_the_network_reads(host, neutral, adapter):
     edited, views, report = edit(host, neutral, adapter=adapter, nose_depth=1.0)
     moved = (edited.vertices - neutral.vertices).norm(dim=-1)
@@ -107,12 +101,6 @@ def test_an_edit_moves_the_head_and_tells_what_the_network_reads(host, neutral, 
     assert "Connect the adapter" in blind[2]
     assert blind[1].shape[2] == 3 * 64
     assert torch.equal(blind[0].vertices, edited.vertices)
-
-
-def test_an_edit_that_the_network_cannot_see_is_called_so(host, neutral, adapter):
-    edited, _, report = edit(host, neutral, adapter=adapter, face_width=1.0)
-    assert not torch.equal(edited.vertices, neutral.vertices)
-    assert "moves no depth that the network reads" in report
 
 
 def test_a_head_at_rest_is_the_same_value(host, head, adapter):
@@ -132,10 +120,6 @@ def test_components_go_through_flame(host, neutral, deca):
     # The turn between the template and this head is found by a fit, which the shape disturbs.
     assert (edited.vertices - expected).norm(dim=-1).max() < 2e-4
     torch.testing.assert_close(edited.betas, betas)
-    with pytest.raises(ValueError, match="connect the head model"):
-        edit(host, neutral, components="0:1")
-    with pytest.raises(ValueError, match="is not understood"):
-        edit(host, neutral, components="first: much", deca=deca)
 
 
 def test_blending_reaches_the_second_head_without_its_pose(host, neutral, head, ours):
@@ -148,8 +132,6 @@ def test_blending_reaches_the_second_head_without_its_pose(host, neutral, head, 
     middle = (whole.vertices + neutral.vertices) / 2
     torch.testing.assert_close(half.vertices, middle, atol=1e-6, rtol=0)
     torch.testing.assert_close(half.betas, (head.betas + neutral.betas) / 2)
-    with pytest.raises(ValueError, match="connect the second head"):
-        edit(host, neutral, blend=0.5)
 
 
 def test_an_empty_head_is_handed_on(host, ours, head):

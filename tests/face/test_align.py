@@ -32,12 +32,6 @@ CENTRE = FaceChoice("nearest centre")
 
 
 @pytest.fixture(scope="module")
-def astronaut() -> Tensor:
-    data = pytest.importorskip("skimage.data")
-    return torch.from_numpy(data.astronaut()).float() / 255
-
-
-@pytest.fixture(scope="module")
 def newton(shared: Path) -> Tensor:
     from PIL import Image
 

@@ -218,12 +218,6 @@ def test_points_move_and_grow_with_the_box(x: float, y: float, side: float, fact
     assert (unit < 1).all()
 
 
-@pytest.mark.parametrize("box", [(0, 0, 0, 1), (0, 0, 5, -1), (0, 0, math.nan, 1)])
-def test_a_box_without_area_is_named(box: tuple[float, ...]) -> None:
-    with pytest.raises(ValueError, match="no area"):
-        points_from_box(box)
-
-
 coordinate = st.floats(-1e4, 1e4, allow_nan=False).map(lambda v: round(v, 2))
 
 

@@ -20,13 +20,6 @@ from fantasyid.face.points import points_from_box
 ASTRONAUT = np.array([[204, 108], [248, 107], [228, 132], [209, 155], [244, 154]], float)
 
 
-@pytest.fixture(scope="module")
-def astronaut() -> torch.Tensor:
-    """A public-domain portrait `(512, 512, 3)` that scikit-image brings along."""
-    data = pytest.importorskip("skimage.data")
-    return torch.from_numpy(data.astronaut()).float() / 255
-
-
 def test_the_cascade_finds_the_astronaut(astronaut: torch.Tensor) -> None:
     before = astronaut.clone()
     (face,) = detect_with_cascade(astronaut)

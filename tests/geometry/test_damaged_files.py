@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import random
-import time
-import tracemalloc
 
 import pytest
 import torch
+from damage import mutated
 from geometry.meshes import CUBE, CUBE_TRIANGLES, ascii_ply, glb, glb_document, glb_numbers
 
 from fantasyid.geometry.files import mesh_bytes, read_mesh
@@ -17,70 +16,31 @@ ASCII_PLY = (
     + "".join(f"{x} {y} {z}\n" for x, y, z in CUBE.tolist())
     + "".join(f"3 {a} {b} {c}\n" for a, b, c in CUBE_TRIANGLES.tolist())
 ).encode()
-ODD_BYTES = (b"-1", b"9999999999", b"1e400", b"nan", b"\xff\xff\xff\xff", b"\0", b"\n", b"{", b"[")
-# What any file costs, however small: its name, headers as objects, an error with its text.
-FIXED_BYTES = 64 * 1024
-SLOWEST_SECONDS = 2.0
 
 
 def written(kind: str) -> bytes:
     return ASCII_PLY if kind == "ascii.ply" else mesh_bytes(kind, CUBE, CUBE_TRIANGLES)
 
 
-def mutated(content: bytes, dice: random.Random) -> bytes:
-    """One to six bytes changed, cut out, doubled, cut off, or replaced by something odd."""
-    data = bytearray(content)
-    for _ in range(dice.randint(1, 6)):
-        at = dice.randrange(len(data) or 1)
-        action = dice.randrange(6)
-        if action == 0 and data:
-            data[at] = dice.randrange(256)
-        elif action == 1 and data:
-            data[at] ^= 1 << dice.randrange(8)
-        elif action == 2:
-            del data[at : at + dice.randint(1, 40)]
-        elif action == 3:
-            data[at:at] = data[at : at + dice.randint(1, 200)]
-        elif action == 4:
-            odd = dice.choice(ODD_BYTES)
-            data[at : at + len(odd)] = odd
-        else:
-            del data[at:]
-    return bytes(data)
-
-
 @pytest.mark.parametrize("kind", ["ply", "ascii.ply", "obj", "glb"])
-def test_1250_mutated_files_are_meshes_or_named_errors(tmp_path, kind):
+def test_1000_mutated_files_are_meshes_or_named_errors(tmp_path, kind):
     content, dice = written(kind), random.Random(kind)
     path = tmp_path / f"mutant.{kind}"
-    outcomes = {"read": 0, "refused": 0}
-    tracemalloc.start()
-    try:
-        for number in range(1250):
-            damaged = mutated(content, dice)
-            path.write_bytes(damaged)
-            tracemalloc.reset_peak()
-            start, held = time.perf_counter(), tracemalloc.get_traced_memory()[0]
-            try:
-                vertices, triangles = read_mesh(path)
-            except ValueError as error:
-                message = str(error)
-                outcomes["refused"] += 1
-            else:
-                message = path.name
-                outcomes["read"] += 1
-                assert vertices.ndim == 2
-                assert len(vertices) > 0
-                assert vertices.shape[1] == 3
-                if triangles is not None:
-                    assert 0 <= triangles.min() <= triangles.max() < len(vertices)
-            assert path.name in message, number
-            peak = tracemalloc.get_traced_memory()[1] - held
-            assert peak < FIXED_BYTES + 10 * len(damaged), number
-            assert time.perf_counter() - start < SLOWEST_SECONDS, number
-    finally:
-        tracemalloc.stop()
-    assert min(outcomes.values()) > 50, outcomes
+    messages, read = [], 0
+    for _ in range(1000):
+        path.write_bytes(mutated(content, dice))
+        try:
+            vertices, triangles = read_mesh(path)
+        except ValueError as error:
+            messages.append(str(error))
+        else:
+            read += 1
+            assert vertices.shape == (len(vertices), 3)
+            assert len(vertices) > 0
+            if triangles is not None:
+                assert 0 <= triangles.min() <= triangles.max() < len(vertices)
+    assert [words for words in messages if path.name not in words] == []
+    assert min(read, len(messages)) > 30, (read, len(messages))
 
 
 @pytest.mark.parametrize("kind", ["ply", "ascii.ply", "glb"])
@@ -95,17 +55,6 @@ def test_a_file_cut_anywhere_is_refused_by_name(tmp_path, kind):
         path.write_bytes(content[:end])
         with pytest.raises(ValueError, match=r"cut\."):
             read_mesh(path)
-
-
-def test_many_tiny_lists_take_no_time(tmp_path):
-    path, count = tmp_path / "m.ply", 200_000
-    header = ascii_ply(1, count, "binary_little_endian").encode()
-    path.write_bytes(header + bytes(12) + (b"\0" + b"\1" + bytes(4)) * (count // 2))
-    start = time.process_time()
-    vertices, triangles = read_mesh(path)
-    assert time.process_time() - start < 1.0
-    assert vertices.shape == (1, 3)
-    assert triangles is None
 
 
 PLY = "ply\nformat ascii 1.0\n"

@@ -135,15 +135,6 @@ def grid(height: int, width: int) -> torch.Tensor:
     return torch.stack([rows / 1000, columns / 1000, torch.ones_like(rows)], dim=-1)[None]
 
 
-def test_it_is_a_quarter_larger_than_the_box_and_a_little_lower():
-    square = face_square(grid(400, 500), (200.0, 100.0, 280.0, 220.0))
-    assert square.shape == (1, 125, 125, 3)
-    center = square[0, 62, 62] * 1000
-    assert center[1] == pytest.approx(240, abs=1.01)
-    assert center[0] == pytest.approx(160 + 12, abs=1.01)
-    assert (square[..., 2] == 1).all()
-
-
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(x=st.floats(100, 140), y=st.floats(100, 140), w=st.floats(20, 80), h=st.floats(20, 80))
 def test_it_lies_where_deca_puts_it(x, y, w, h):

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from face.turning_head import ASTRONAUT_POINTS, Portrait
 from torch import Tensor
+from turning_head import ASTRONAUT_POINTS, Portrait
 
 from fantasyid.face.cascade import detect_quickly
 from fantasyid.face.faces import DetectedFace, make_face
@@ -20,18 +20,17 @@ from fantasyid.views.collect import (
     Collector,
     ViewRules,
     collect_photos,
+    describe_collection,
 )
 from fantasyid.views.photos import Photo
-from fantasyid.views.words import describe_collection
 
 SIZE, PX_PER_MM, CENTRE = (360, 480), 1.3, (240, 150)
 POSES = [(0, 0, 0), (30, 0, 0), (-30, 0, 0), (0, 12, 0), (30, 0, 40), (2, 0, 0)]
 
 
 @pytest.fixture(scope="module")
-def portrait() -> Portrait:
-    data = pytest.importorskip("skimage.data", reason="scikit-image is absent")
-    return Portrait(torch.from_numpy(data.astronaut()).float() / 255, ASTRONAUT_POINTS)
+def portrait(astronaut: Tensor) -> Portrait:
+    return Portrait(astronaut, ASTRONAUT_POINTS)
 
 
 def as_photo(picture: Tensor, name: str) -> Photo:
@@ -51,7 +50,7 @@ def knows_poses(poses: list[tuple[float, float, float]]) -> Callable:
     def detect(photo: Tensor) -> list[DetectedFace]:
         scale = photo.shape[1] / SIZE[1]
         centre = (np.array(CENTRE) + 0.5) * scale - 0.5
-        fit = FaceFit(rotation_from_pose(*next(told)), PX_PER_MM * scale, centre, 0.0)
+        fit = FaceFit(rotation_from_pose(*next(told)), PX_PER_MM * scale, centre)
         points = fit.project(FIVE_POINTS_MM)
         box = np.concatenate([points.min(0) - 40 * scale, points.max(0) + 40 * scale])
         return [make_face(box, points, 0.9, "a test")]
@@ -144,7 +143,7 @@ def test_of_very_many_people_those_seen_often_are_remembered(photos: list[Photo]
 
     found, _ = collect(given, knows_poses([(0, 0, 0)] * len(given)), same, least_sharpness=0.0)
     assert found.kept_frames == 4
-    assert found.facts.people == 20
+    assert found.people == 20
     collector = Collector(ViewRules(), same, photos=True)
     often = collector.meet()
     often.seen = 2

@@ -11,8 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...face.crop import FACE_TEMPLATE_PX
-from ...face.cut import cut_view
+from ...face.crop import FACE_TEMPLATE_PX, cut_view
 from ...face.faces import DetectedFace, choose_face, face_nearest_box
 from ...face.points import points_from_box
 from ...face.recognizer import NONE, Embedding, Recognizer, find_recognizer, open_recognizer

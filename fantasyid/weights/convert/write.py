@@ -184,6 +184,7 @@ def _compare(plan: Plan, mend: bool) -> Iterator[int]:
                 _write_tensor(file, data)
             position += len(data)
             yield len(data)
+            del tensor, data  # before the next one is read
         file.truncate(position)
         file.flush()
         os.fsync(file.fileno())

@@ -7,10 +7,10 @@ from functools import cache
 
 import numpy as np
 import torch
-from face.turning_head import place, render_head, stand_in_head
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
 from torch import Tensor
+from turning_head import place, render_head, stand_in_head
 
 from fantasyid.evaluation.metrics.motion import Box
 from fantasyid.face.pose import rotation_from_pose

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from face.turning_head import ASTRONAUT_POINTS, Portrait
 from torch import Tensor
+from turning_head import ASTRONAUT_POINTS, Portrait
 
 from fantasyid.evaluation.metrics.clips import frames_of_file, frames_of_pictures
 from fantasyid.evaluation.metrics.measure import WORST_FRAMES, Tools, embed_reference, measure
@@ -250,7 +250,7 @@ def test_ticks_are_round_and_hold_the_values(low: float, high: float, ticks: lis
 def test_a_reference_is_read_from_its_photo_or_from_its_crop(astronaut: Tensor) -> None:
     points = torch.from_numpy(ASTRONAUT_POINTS)
     photo = astronaut[None]
-    from fantasyid.face.align import cut_crop
+    from fantasyid.face.crop import cut_crop
 
     crop = cut_crop(astronaut, ASTRONAUT_POINTS.tolist())[None]
     whole = embed_reference(FaceCrops(crop, photo, "points", points=points), RECOGNISER)

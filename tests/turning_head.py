@@ -87,7 +87,7 @@ class Portrait:
             np.concatenate([np.stack([a, b, c], 1), np.stack([b, d, c], 1)])
         )
         flat = fit_face(points_px, FIVE_POINTS_MM, start=np.eye(3))
-        flat = FaceFit(np.eye(3), flat.scale, flat.shift_px, 0.0)
+        flat = FaceFit(np.eye(3), flat.scale, flat.shift_px)
         self.places = torch.from_numpy(flat.project(self.surface)).float()  # (N, 2) of the photo
 
     def render(
@@ -99,7 +99,7 @@ class Portrait:
         centre: tuple[float, float],
     ) -> Tensor:
         """The turned face on a soft ground, `(height, width, 3)` in [0, 1]."""
-        fit = FaceFit(rotation_from_pose(*pose), px_per_mm, np.array(centre), 0.0)
+        fit = FaceFit(rotation_from_pose(*pose), px_per_mm, np.array(centre))
         flat = fit.project(self.surface) + 0.5
         depth = -(self.surface @ fit.rotation.T)[:, 2:] * px_per_mm
         screen = torch.from_numpy(np.concatenate([flat, depth], 1)).float()
