@@ -28,6 +28,14 @@ HASHED_AT_ONCE = 2_000_000  # bytes; a small file is compared without being aske
 # An adapter alone does the work of the whole folder, with a base from another loader.
 ALSO_FITS = {"transformer": "adapter"}
 
+# What an exported adapter says of its training, in words.
+TOLD = {
+    "step": "step",
+    "weights": "weights",
+    "config_fingerprint": "configuration",
+    "data_fingerprint": "data",
+}
+
 
 class Hash(str, Enum):
     """How the SHA-256 of a file compares with those that are known."""
@@ -241,6 +249,10 @@ def _there(
         text += " It has another name than the release: choose it in the loader."
     if content.kind == "adapter":
         text += " It is the adapter alone: load a CogVideoX-5B-I2V with Load Diffusion Model too."
+    if content.trained:
+        facts["trained"] = dict(content.trained)
+        told = [f"{words} {str(content.trained.get(k, '?'))[:64]}" for k, words in TOLD.items()]
+        text += f" Trained by `python -m fantasyid.training`: {', '.join(told)}."
     if real is False:
         text += " Videos made with it show nothing."
     return Finding(NOTE if real is False else OK, "file", text, facts)

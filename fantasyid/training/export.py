@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ..weights.content import TRAINED
 from ..weights.fingerprint import sha256_of_file
 from ..weights.keys import to_released
 from .checkpoint import EMA, STATE, WEIGHTS, checkpoints
@@ -17,8 +18,6 @@ from .config import Config, as_plain
 from .loop import METRICS
 from .manifest import MANIFEST, DataError
 
-# The doctor looks for these in a file's metadata.
-METADATA = "fantasyid_training"
 PART_OF = {
     "abstractor": "abstractor",
     "fusion": "fusion",
@@ -45,7 +44,7 @@ def export(config: Config, target: Path, raw: bool, dtype: torch.dtype) -> Path:
     if target.exists():
         raise DataError(f"{target} is there already: give another name, or move it away")
     weights = load_file(found[-1] / (WEIGHTS if raw else EMA))
-    metadata = {METADATA: json.dumps(provenance(config, found[-1], raw), sort_keys=True)}
+    metadata = {TRAINED: json.dumps(provenance(config, found[-1], raw), sort_keys=True)}
     for suffix, tensors in split_weights(weights).items():
         if tensors:
             path = target.with_name(f"{target.stem}{suffix}.safetensors")

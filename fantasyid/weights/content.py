@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ MEASURES: dict[str, tuple[tuple[str, ...], int, int]] = {
     "vae": (("decoder.conv_in.conv.weight",), 0, 512),
     "deca": (("encoder.conv1.weight", DECA_PREFIX + "encoder.conv1.weight"), 0, 64),
 }
+# Key of the metadata under which an export says how it was trained.
+TRAINED = "fantasyid_training"
 # For files whose counts are fixed: below this share of the released size it is no release.
 REAL_SHARE = 0.75
 
@@ -39,6 +42,7 @@ class Content:
         shapes: Name to shape, where the format tells it.
         bytes_of: Name to bytes, likewise.
         converted: Whether it is safetensors, where the makers publish a pickle.
+        trained: What a file that was exported from a training says of it; empty for others.
     """
 
     kind: str
@@ -48,6 +52,7 @@ class Content:
     shapes: Shapes
     bytes_of: Mapping[str, int]
     converted: bool = False
+    trained: Mapping[str, Any] = field(default_factory=dict)
 
 
 def inspect_file(path: Path) -> Content:
@@ -62,6 +67,7 @@ def inspect_file(path: Path) -> Content:
     for file in files:
         tensors |= _tensors(file)
     shapes = {name: shape for name, (shape, _) in tensors.items()}
+    safetensors = sniff(files[0]) is Form.SAFETENSORS
     return Content(
         recognize(shapes)[0],
         describe_keys(shapes),
@@ -69,8 +75,18 @@ def inspect_file(path: Path) -> Content:
         sum(file.stat().st_size for file in files),
         shapes,
         {name: num_bytes for name, (_, num_bytes) in tensors.items()},
-        sniff(files[0]) is Form.SAFETENSORS,
+        safetensors,
+        trained_facts(read_header(files[0]).metadata) if safetensors else {},
     )
+
+
+def trained_facts(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """What `python -m fantasyid.training export` wrote into a file, or nothing."""
+    try:
+        facts = json.loads(metadata.get(TRAINED, "{}"))
+    except (ValueError, RecursionError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def is_real(content: Content, released_size: int) -> bool | None:

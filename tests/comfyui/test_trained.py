@@ -20,10 +20,12 @@ from training.conftest import (  # noqa: F401 (fixtures)
     transforms,
 )
 
+from fantasyid.doctor.weights_on_disk import check_files
 from fantasyid.training.batches import Batches
-from fantasyid.training.export import METADATA, export
+from fantasyid.training.export import export
 from fantasyid.training.loop import Trainer
 from fantasyid.training.network import build_network, image_latents
+from fantasyid.weights.content import TRAINED
 
 TEXT = 226  # the host fixes it
 
@@ -79,7 +81,7 @@ def test_the_nodes_compute_what_the_training_computed(ours, trained, transforms)
 def test_the_file_says_who_trained_it_in_released_names(trained):
     run, file = trained
     with safe_open(str(file), "pt") as opened:
-        told = json.loads(opened.metadata()[METADATA])
+        told = json.loads(opened.metadata()[TRAINED])
         names = list(opened.keys())
     assert told["step"] == 2
     assert told["weights"] == "raw"
@@ -90,6 +92,18 @@ def test_the_file_says_who_trained_it_in_released_names(trained):
         )
         for name in names
     )
+
+
+def test_the_doctor_says_who_trained_it(trained, tmp_path):
+    run, file = trained
+    models = tmp_path / "models" / "fantasyid"
+    models.mkdir(parents=True)
+    file.rename(models / "mine.safetensors")
+    findings = check_files({"fantasyid": (models,)})
+    (found,) = [f for f in findings if f.facts.get("content") == "adapter"]
+    assert "Trained by `python -m fantasyid.training`: step 2, weights raw, " in found.sentence
+    assert run.config.fingerprint() in found.sentence
+    assert found.facts["trained"]["step"] == 2
 
 
 def test_an_export_can_be_the_starting_point(trained):
