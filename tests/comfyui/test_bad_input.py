@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from host_client import bundled, changed, node_of
+from host_graph import align, apply, conditioning, sample
 
 
 def refusal(client, graph) -> str:
@@ -105,25 +106,7 @@ def test_no_face_can_go_on_without_identity_and_says_so(client, graph, blank_pho
 
 def test_a_photo_with_nan_is_refused(host):
     with pytest.raises(ValueError, match="not numbers"):
-        host.run(
-            "FantasyIDAlignFace",
-            image=torch.full((1, 64, 64, 3), float("nan")),
-            detector="cascade",
-            choose="largest",
-            index=0,
-            no_face="stop",
-        )
-
-
-@pytest.fixture(scope="module")
-def parts(host):
-    """A model and an adapter that fit each other."""
-    return host.run(
-        "FantasyIDModelLoader",
-        model="tiny-fantasyid",
-        mesh_transforms="tiny_transform.pkl",
-        weight_dtype="default",
-    )
+        align(host, torch.full((1, 64, 64, 3), float("nan")))
 
 
 def other_cogvideox(channels: int, heads: int = 3):
@@ -149,58 +132,36 @@ def other_cogvideox(channels: int, heads: int = 3):
     return comfy.sd.load_diffusion_model_state_dict(weights)
 
 
-def apply(host, model, adapter):
+def of_another_family(loaded):
+    model = loaded["model"].clone()
+    model.model = type("Flux", (), {"diffusion_model": torch.nn.Linear(1, 1)})()
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (lambda _: other_cogvideox(16), "16 input channels; FantasyID needs"),
+        (of_another_family, "holds a Flux; FantasyID needs CogVideoX-5B"),
+        (lambda _: other_cogvideox(32, 6), r"the model is 384 wide, the adapter .* for 192"),
+    ],
+    ids=["text to video", "another family", "tiny and real parts"],
+)
+def test_a_model_that_does_not_fit_is_refused(host, loaded, model, words):
     empty = torch.zeros(0, 36, 128), torch.zeros(0, 79, 128)
     identity = host.ours("fantasyid.identity").Identity(*empty, empty_reason="no face")
-    return host.run("FantasyIDApply", model=model, adapter=adapter, identity=identity, strength=1.0)
+    with pytest.raises(ValueError, match=words):
+        apply(host, loaded, identity, model=model(loaded))
 
 
-def test_a_text_to_video_model_is_refused(host, parts):
-    with pytest.raises(ValueError, match="16 input channels; FantasyID needs"):
-        apply(host, other_cogvideox(16), parts[1])
-
-
-def test_a_model_of_another_family_is_refused(host, parts):
-    model = parts[0].clone()
-    model.model = type("Flux", (), {"diffusion_model": torch.nn.Linear(1, 1)})()
-    with pytest.raises(ValueError, match="holds a Flux; FantasyID needs CogVideoX-5B"):
-        apply(host, model, parts[1])
-
-
-def test_tiny_and_real_parts_are_not_mixed(host, parts):
-    with pytest.raises(ValueError, match=r"the model is 384 wide, the adapter .* for 192"):
-        apply(host, other_cogvideox(32, heads=6), parts[1])
-
-
-def test_a_text_encoder_of_another_width_is_refused(host, parts):
+def test_a_text_encoder_of_another_width_is_refused(host, loaded):
     wrong = [[torch.zeros(1, 226, 4096), {}]]
-    with pytest.raises(
-        ValueError, match="positive prompt is encoded 4096 wide, the model takes 64"
-    ):
-        host.run(
-            "FantasyIDSampler",
-            model=parts[0],
-            positive=wrong,
-            negative=wrong,
-            latent_image={"samples": torch.zeros(1, 16, 3, 8, 12)},
-            seed=0,
-            steps=2,
-            cfg=6.0,
-            sampler="dpm",
-            denoise=1.0,
-        )
+    conditioned = (wrong, wrong, {"samples": torch.zeros(1, 16, 3, 8, 12)})
+    with pytest.raises(ValueError, match="prompt is encoded 4096 wide, the model takes 64"):
+        sample(host, loaded["model"], conditioned, steps=2)
 
 
-def test_a_vae_of_another_family_is_refused(host):
+def test_a_vae_of_another_family_is_refused(host, loaded):
     vae = type("Vae", (), {"latent_channels": 4, "latent_dim": 2})()
     with pytest.raises(ValueError, match="4 latent channels in 2 dimensions"):
-        host.run(
-            "FantasyIDFaceLatent",
-            positive=[],
-            negative=[],
-            vae=vae,
-            face=torch.rand(1, 64, 64, 3),
-            width=96,
-            height=64,
-            length=9,
-        )
+        conditioning(host, loaded | {"vae": vae}, torch.rand(1, 64, 64, 3))

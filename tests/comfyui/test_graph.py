@@ -120,12 +120,6 @@ def test_the_portrait_with_its_released_head_runs(client, host_base, shared):
     assert "Face 0 of 1" in text
 
 
-def test_the_edit_the_head_graph_runs(client):
-    graph = bundled("edit_the_head")
-    run = client.run(graph)
-    assert run.ending == "execution_success", run.errors
-
-
 def test_the_collect_views_graph_runs(client, host_base, photo):
     import av
     import numpy as np
