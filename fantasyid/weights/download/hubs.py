@@ -7,9 +7,9 @@ asked through its own library, which also finds the token (HF_TOKEN, or a login 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from urllib.parse import quote, urlsplit
 
 from .files import MIRRORS
 from .retry import DownloadError, Report, Retry, Step, refusal, retried, unreachable, watched
@@ -18,7 +18,9 @@ MODELSCOPE = "https://www.modelscope.cn"
 HF_MIRROR = "https://hf-mirror.com"
 HUGGING_FACE = "https://huggingface.co"
 CONNECT_TIMEOUT = 10.0  # seconds
-LOCAL = ("localhost", "127.0.0.1", "::1")
+ADDRESS = re.compile(r"https?://[^/\s]+(/\S*)?")
+# Where a token does not travel in the clear: encrypted, or to this machine.
+SAFE_ADDRESS = re.compile(r"https://.*|http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?(/.*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +54,7 @@ def endpoint_of(mirror: str) -> str:
     if mirror != "huggingface":
         return MODELSCOPE if mirror == "modelscope" else HF_MIRROR
     endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or HUGGING_FACE
-    parts = urlsplit(endpoint)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if not ADDRESS.fullmatch(endpoint):
         raise ValueError(f"HF_ENDPOINT is {endpoint!r}, expected an address like https://HOST")
     return endpoint
 
@@ -111,9 +112,8 @@ def token_for(endpoint: str) -> str:
     """The token of this machine; "" for another's mirror and where it would go in the clear."""
     from huggingface_hub import get_token
 
-    parts = urlsplit(endpoint)
-    safe = parts.scheme == "https" or parts.hostname in LOCAL
-    return (get_token() if safe and endpoint != HF_MIRROR else None) or ""
+    safe = SAFE_ADDRESS.fullmatch(endpoint) and endpoint != HF_MIRROR
+    return (get_token() if safe else None) or ""
 
 
 def _hugging_face(endpoint: str, repo: str) -> Iterator[tuple[str, Remote]]:
@@ -137,5 +137,6 @@ def _modelscope(endpoint: str, repo: str) -> Iterator[tuple[str, Remote]]:
         raise refusal(answer.status_code, url, answer.headers.get("Retry-After"))
     for entry in answer.json()["Data"]["Files"]:
         if entry["Type"] != "tree":
-            address = f"{endpoint}/models/{repo}/resolve/master/{quote(entry['Path'])}"
+            address = f"{endpoint}/models/{repo}/resolve/master/{entry['Path']}"
+            address = requests.utils.requote_uri(address)
             yield entry["Path"], Remote(address, int(entry["Size"]), entry.get("Sha256") or "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from weights.download.file_server import FileServer, running, web  # noqa: F401 (fixtures)
+from weights.download.one_file import remote, small_pieces, target  # noqa: F401 (fixtures)
 
 
 @pytest.fixture(autouse=True)

@@ -3,61 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import random
 import re
-import shutil
-import threading
-import time
-from collections import namedtuple
 from pathlib import Path
 
-import filelock
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from weights.download.file_server import FileServer, Served, good, redirect, status
+from weights.download.one_file import CONTENT, HASH, PART, begin, fetch, left
 
-from fantasyid.weights.download import fetch as module
-from fantasyid.weights.download.fetch import SPARE_BYTES, part_of
 from fantasyid.weights.download.hubs import Remote
-from fantasyid.weights.download.retry import DownloadError, Retry, Step
-
-CONTENT = random.Random(0).randbytes(300_000)
-HASH = hashlib.sha256(CONTENT).hexdigest()
-PART = f"weights.pt.{HASH[:12]}.part"
-QUICK = Retry(timeout=0.4, attempts=3, backoff=0.0)
-
-
-@pytest.fixture(autouse=True)
-def small_pieces(monkeypatch):
-    monkeypatch.setattr(module, "PIECE_BYTES", 1000)
-
-
-@pytest.fixture
-def target(tmp_path) -> Path:
-    return tmp_path / "models" / "weights.pt"
-
-
-@pytest.fixture
-def remote(web) -> Remote:
-    web.files["/w"] = Served(CONTENT)
-    return Remote(f"{web.url}/w", len(CONTENT), HASH)
-
-
-def fetch(remote, target, validate=lambda _: None, report=lambda _: None, retry=QUICK) -> bool:
-    return module.fetch(remote, target, validate, report, retry)
-
-
-def left(target: Path) -> list[str]:
-    """Names beside the target."""
-    return sorted(path.name for path in target.parent.iterdir() if path != target)
-
-
-def begin(target: Path, content: bytes, sha256: str = HASH) -> None:
-    """What an earlier run has left."""
-    target.parent.mkdir()
-    part_of(target, sha256).write_bytes(content)
+from fantasyid.weights.download.retry import DownloadError, Retry
 
 
 def test_a_file_arrives_whole_and_leaves_nothing_else(web, remote, target):
@@ -244,83 +200,13 @@ def test_the_proxy_of_the_environment_is_used(web, target, monkeypatch):
     assert web.asked[0].path == "http://models.invalid/w"
 
 
-def test_stopped_it_goes_on_where_it_was(web, remote, target):
-    web.script = [good(send=5000, stall=True)]
-
-    def stop(step: Step) -> None:
-        if step.done >= 5000:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        fetch(remote, target, report=stop)
-    assert left(target) == [PART]
-    assert fetch(remote, target)
-    assert web.ranges() == [None, "bytes=5000-"]
-    assert target.read_bytes() == CONTENT
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        lambda handler: handler.server.over.wait(20),
-        good(send=3000, stall=True),
-        status(503, Retry_After="60"),
-    ],
-    ids=["no answer", "stalled", "waiting"],
-)
-def test_the_stop_button_works_within_two_seconds(web, remote, target, answer):
-    web.script, begun = [answer], time.monotonic()
-
-    def stop(_: Step) -> None:
-        if web.asked and time.monotonic() - begun > 0.5:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        fetch(remote, target, report=stop, retry=Retry())
-    assert time.monotonic() - begun < 2.5
-    web.over.set()
-    left_behind = [t for t in threading.enumerate() if t.daemon and "_read" in t.name]
-    for thread in left_behind:
-        thread.join(5)
-        assert not thread.is_alive()
-
-
-def test_space_is_needed_for_what_is_missing(remote, target, monkeypatch):
-    free = [1000, SPARE_BYTES + 49_999, SPARE_BYTES + 50_000]
-    usage = namedtuple("usage", "free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(free.pop(0)))
-    with pytest.raises(DownloadError, match=r"not enough space on the disk of .*67\.\d MB.*1 kB"):
-        fetch(remote, target)
-    part_of(target, HASH).write_bytes(CONTENT[:250_000])
-    with pytest.raises(DownloadError, match="not enough space"):
-        fetch(remote, target)
-    assert fetch(remote, target)
-
-
-def test_two_at_once_are_one(remote, target):
-    target.parent.mkdir()
-    lock = part_of(target, HASH).with_suffix(".lock")
-    busy = pytest.raises(DownloadError, match=r"weights\.pt is being fetched by another process")
-    with filelock.FileLock(lock), busy:
-        fetch(remote, target)
-    lock.touch()  # as a killed process leaves it
-    assert fetch(remote, target)
-    assert left(target) == []
-
-
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="permissions do not bind here")
-def test_a_folder_that_cannot_be_written_is_an_error(remote, target):
-    target.parent.mkdir(mode=0o500)
-    with pytest.raises(PermissionError):
-        fetch(remote, target)
-
-
 REPLIES = st.one_of(
     st.builds(good, send=st.integers(0, 2500), ranges=st.booleans()),
     st.sampled_from([500, 503]).map(status),
 )
 
 
+@pytest.mark.usefixtures("small_pieces")
 @settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
