@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 from PIL import Image
 
 from tools.new_node_words import help_page, words_of
@@ -209,14 +208,9 @@ def test_every_workflow_is_a_template_with_a_picture_in_the_readme():
 
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_the_host_serves_names_and_help_pages(server, language):
-    def get(path: str) -> requests.Response:
-        answer = requests.get(f"http://127.0.0.1:{server.port}{path}", timeout=30)
-        answer.raise_for_status()
-        return answer
-
-    served = get("/i18n").json()[language]
+    served = server.host.get("/i18n")[language]
     assert locale(language).items() <= served["nodeDefs"].items()
     assert locale(language, "main")["nodeCategories"].items() <= served["nodeCategories"].items()
     for page in DOCS.glob(f"*/{language}.md"):
         path = f"/extensions/ComfyUI-FantasyID/docs/{page.parent.name}/{page.name}"
-        assert get(path).content == page.read_bytes()
+        assert server.host.request("GET", path).content == page.read_bytes()
