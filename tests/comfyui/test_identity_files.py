@@ -15,6 +15,8 @@ from host_graph import apply, make_identity, sample
 from fantasyid.weights.convert import convert_file, split_model
 from miniature.models import write_tiny_models
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def saved(host, identity) -> Path:

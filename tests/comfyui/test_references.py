@@ -6,6 +6,8 @@ import pytest
 import torch
 from host_graph import apply, sample
 
+pytestmark = pytest.mark.slow
+
 REFERENCES = 4
 COUNTS = {"mean": 36, "norm-preserving mean": 36, "weighted": 36, "concatenated": 36 * REFERENCES}
 

@@ -6,6 +6,8 @@ import pytest
 import torch
 from host_graph import apply, conditioning, make_identity, sample, sample_in_parts
 
+pytestmark = pytest.mark.slow
+
 
 def test_align_gives_a_crop_boxes_and_words(aligned):
     face, crop, boxes, preview, report = aligned

@@ -27,6 +27,8 @@ from fantasyid.training.loop import Trainer
 from fantasyid.training.network import build_network, image_latents
 from fantasyid.weights.content import TRAINED
 
+pytestmark = pytest.mark.slow
+
 TEXT = 226  # the host fixes it
 
 

@@ -17,6 +17,8 @@ from fantasyid.face.given import detect_with_landmarker, faces_from_boxes, faces
 from fantasyid.face.insight import find_insightface_pack, open_insightface
 from fantasyid.face.points import points_from_box
 
+pytestmark = pytest.mark.slow
+
 ASTRONAUT = np.array([[204, 108], [248, 107], [228, 132], [209, 155], [244, 154]], float)
 
 

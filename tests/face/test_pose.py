@@ -21,6 +21,8 @@ from fantasyid.face.pose import (
 )
 from fantasyid.views.track import follow, pyramid, surface_mm
 
+pytestmark = pytest.mark.slow
+
 few = settings(max_examples=40, deadline=None, derandomize=True)
 poses = st.tuples(st.floats(-80, 80), st.floats(-80, 80), st.floats(-179, 179))
 GRID = [(y, p, r) for y in range(-60, 61, 20) for p in (-30, 0, 30) for r in (-45, 0, 45)]

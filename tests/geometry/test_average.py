@@ -14,6 +14,8 @@ from fantasyid.geometry.average import average, average_vertices, clearness, fro
 from fantasyid.geometry.edit import HeadEdit, edit_vertices
 from fantasyid.geometry.rotations import rotation_matrix
 
+pytestmark = pytest.mark.slow
+
 
 def test_averages_of_numbers():
     values = torch.tensor([[1.0, 5], [2, 5], [30, 5], [3, 1]])

@@ -11,6 +11,8 @@ from geometry.meshes import CUBE, CUBE_TRIANGLES, ascii_ply, glb, glb_document, 
 
 from fantasyid.geometry.files import mesh_bytes, read_mesh
 
+pytestmark = pytest.mark.slow
+
 ASCII_PLY = (
     ascii_ply(8, 12)
     + "".join(f"{x} {y} {z}\n" for x, y, z in CUBE.tolist())

@@ -19,6 +19,8 @@ from fantasyid.geometry.files import FORMATS, check_flame_vertices, mesh_bytes, 
 from fantasyid.geometry.glb import parse_glb
 from fantasyid.geometry.normals import vertex_normals
 
+pytestmark = pytest.mark.slow
+
 relaxed = settings(
     max_examples=40,
     deadline=None,

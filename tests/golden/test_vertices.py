@@ -16,6 +16,8 @@ from fantasyid.geometry.flame import Flame, FlameConfig, flame_state_dict
 from fantasyid.geometry.topology import MeshTables, mesh_tables
 from fantasyid.weights.safe_pickle import read_pickle
 
+pytestmark = pytest.mark.slow
+
 DECA_KEYS = Path(__file__).with_name("deca_E_flame.json")
 SPIRAL_DIGESTS = {
     5023: "fa91383bf81db8db2a7421fecc9136798136f82c8883249ea266b4fbce5b3113",

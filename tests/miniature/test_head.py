@@ -11,6 +11,8 @@ from miniature.head import EYE_VERTICES, NECK_LOOP, SKIN_VERTICES, HeadMesh, bui
 from miniature.motion import JOINTS, HeadMotion, build_motion
 from miniature.transforms import MeshTransforms, SparseColumns, build_transforms
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def head() -> HeadMesh:

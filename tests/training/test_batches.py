@@ -12,6 +12,8 @@ from fantasyid.training.manifest import DataError
 
 from .conftest import SIDE, but, cache_of, rows_of
 
+pytestmark = pytest.mark.slow
+
 TENSORS = ("clean", "noise", "timesteps", "text", "keep_latent", "keep", "weight", "mask")
 SHARED = ("face_latent", "features", "vertices")
 

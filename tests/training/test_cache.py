@@ -26,6 +26,8 @@ from .conftest import CLIP_SIDE as SIDE
 from .conftest import CLIP_VIEWS as VIEWS
 from .conftest import but
 
+pytestmark = pytest.mark.slow
+
 
 def fill(config: Config, rows, encoders) -> tuple[dict, list[str]]:
     left_out: list[str] = []

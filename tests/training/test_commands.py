@@ -15,6 +15,8 @@ from fantasyid.training.validation import PAGE
 
 from .conftest import BASE, SIZES
 
+pytestmark = pytest.mark.slow
+
 
 def toml(value) -> str:
     """A value as TOML writes it."""

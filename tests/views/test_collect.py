@@ -24,6 +24,8 @@ from fantasyid.views.collect import (
 )
 from fantasyid.views.photos import Photo
 
+pytestmark = pytest.mark.slow
+
 SIZE, PX_PER_MM, CENTRE = (360, 480), 1.3, (240, 150)
 POSES = [(0, 0, 0), (30, 0, 0), (-30, 0, 0), (0, 12, 0), (30, 0, 40), (2, 0, 0)]
 

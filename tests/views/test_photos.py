@@ -27,6 +27,8 @@ from fantasyid.views.photos import (
     read_photos,
 )
 
+pytestmark = pytest.mark.slow
+
 # Left half and right half; wide, so that a turn shows.
 RED, BLUE = (200, 30, 20), (20, 40, 210)
 

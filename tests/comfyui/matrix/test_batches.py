@@ -7,6 +7,8 @@ import torch
 from compatibility import difference
 from host_graph import sample
 
+pytestmark = pytest.mark.slow
+
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
 
 

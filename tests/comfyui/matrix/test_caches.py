@@ -8,6 +8,8 @@ import pytest
 import torch
 from host_graph import apply, sample
 
+pytestmark = pytest.mark.slow
+
 STEPS = 8
 NEVER = {"reuse_threshold": 0.0, "start_percent": 0.0, "end_percent": 1.0, "verbose": False}
 OFTEN = {**NEVER, "reuse_threshold": 3.0, "start_percent": 0.25}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import compatibility
 import pytest
 
+pytestmark = pytest.mark.slow
+
 
 def test_every_combination_has_a_test_and_every_test_a_combination():
     assert compatibility.problems() == []

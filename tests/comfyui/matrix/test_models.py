@@ -11,6 +11,8 @@ from host_graph import apply, sample
 
 from miniature.models import write_tiny_models
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def second(host, host_base, tmp_path_factory):

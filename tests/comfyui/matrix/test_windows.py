@@ -7,6 +7,8 @@ import torch
 from compatibility import CONTENT
 from host_graph import apply, conditioning, sample
 
+pytestmark = pytest.mark.slow
+
 FRAMES = 17  # latent frames: 65 frames of video
 WINDOW = 13
 SETTINGS = {

@@ -10,6 +10,8 @@ from torch.nn.functional import avg_pool2d, max_pool2d
 
 from fantasyid.evaluation.metrics.inception import FILE, build_network, open_features
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("torchvision")
 
 

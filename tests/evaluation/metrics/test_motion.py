@@ -17,6 +17,8 @@ from fantasyid.evaluation.metrics.motion import (
     texture,
 )
 
+pytestmark = pytest.mark.slow
+
 START = Moment()
 
 

@@ -18,6 +18,8 @@ from fantasyid.weights.download.files import FILES
 from fantasyid.weights.download.retry import Step
 from miniature.host_files import vae_file
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 VAE = "CogVideoX VAE"
 TARGET = "vae/cogvideox_vae.safetensors"
