@@ -5,7 +5,6 @@ Both only fill the store; whoever reads it finds the same bytes.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import threading
@@ -15,9 +14,10 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import torch
+import torch.multiprocessing as multiprocessing
 
 from ..manifest import DataError
-from .stages import Work
+from .work import Work
 
 Results = Iterator[tuple[str, str | None]]
 DIED = "a worker process died on it (a damaged file, or too little memory)"

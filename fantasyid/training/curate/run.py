@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,13 +10,15 @@ from typing import Any
 
 from safetensors.torch import save
 
-from ..config import Config, ConfigError, Curate, as_plain
+from ..config import Config, Curate, as_plain
 from ..manifest import MANIFEST, ClipRow, DataError, write_manifest
+from .captions import described, open_captioner, read_sidecar
 from .engines import ENGINES
 from .report import PAGE, write_report
-from .stages import Stretch, Work, detector_hash, need, open_faces, stretches
+from .stages import Stretch, need, open_faces, stretches
 from .store import Store, key_of, put
 from .verdict import Reason, judge, measure
+from .work import Work, detector_hash
 
 SUFFIXES = {".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
 SHARD_CLIPS = 64
@@ -83,7 +84,7 @@ def run_curation(config: Config, engine: str, say: Callable[[str], None]) -> Rep
     rules, folder = config.curate, config.work / "curated"
     paths = find_clips(rules.clips)
     store = Store(folder / "store")
-    captioner = _captioner(rules.captioner)
+    captioner = open_captioner(rules.captioner)
     for package in ("scenedetect", "rapidocr"):
         need(package, package)
     open_faces(rules.detector, rules.face_models)
@@ -122,21 +123,6 @@ def find_clips(folder: Path) -> list[Path]:
         there = "holds no video" if folder.is_dir() else "is no folder"
         raise DataError(f"curate.clips: {folder} {there} ({', '.join(sorted(SUFFIXES))})")
     return paths
-
-
-def read_sidecar(path: Path) -> tuple[str, str]:
-    """Caption and person of a clip, from `clip.txt` or `clip.json` beside it; "" where unknown."""
-    for suffix in (".json", ".txt"):
-        beside = path.with_suffix(suffix)
-        try:
-            text = beside.read_text("utf-8")
-            found = json.loads(text) if suffix == ".json" else {"caption": text}
-            caption, person = (str(found.get(key) or "").strip() for key in ("caption", "person"))
-        except (OSError, ValueError, AttributeError):
-            continue
-        if caption:
-            return " ".join(caption.split()), person
-    return "", ""
 
 
 def _items(
@@ -194,7 +180,7 @@ def _item(
         return item
     caption, person = read_sidecar(path)
     if not caption and captioner is not None:
-        caption, item.detail = _described(path, content, rules.captioner, captioner, store)
+        caption, item.detail = described(path, content, rules.captioner, captioner, store)
     if not caption:
         item.reason = Reason.NO_CAPTION
         return item
@@ -212,38 +198,6 @@ def _item(
 
 def _thumb(found: dict[str, Any]) -> str:
     return found["shots"][0]["thumb"] if found.get("shots") else ""
-
-
-def _captioner(name: str) -> Callable[[str], str] | None:
-    """The user's function.
-
-    Raises:
-        ConfigError: It cannot be imported.
-    """
-    if not name:
-        return None
-    module, _, function = name.partition(":")
-    try:
-        return getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(
-            f"curate.captioner is {name!r}, expected module:function ({error})"
-        ) from error
-
-
-def _described(
-    path: Path, content: str, name: str, captioner: Callable[[str], str], store: Store
-) -> tuple[str, str]:
-    """A captioner's words for a file, asked for once; or none, and why."""
-    key = key_of(content, name)
-    caption = store.read("caption", key)
-    if caption is None:
-        try:
-            caption = " ".join(str(captioner(str(path)) or "").split())
-        except Exception as error:  # noqa: BLE001 (the user's own code; the clip says why)
-            return "", f"{name}: {type(error).__name__}: {error}"
-        store.write("caption", key, caption)
-    return caption, ""
 
 
 def _write(items: list[Item], rules: Curate, store: Store, folder: Path) -> Report:
