@@ -66,8 +66,7 @@ def open_yunet(folders: Sequence[Path]) -> Detector:
 
     Raises:
         ImportError: onnxruntime is not installed.
-        FileNotFoundError: There is no such file.
-        ValueError: The file is no YuNet.
+        FileNotFoundError: There is no such file, or it is another network.
     """
     files = sorted(p for folder in folders for p in folder.rglob("*.onnx") if "yunet" in p.name)
     if not files:
@@ -83,14 +82,14 @@ def open_yunet(folders: Sequence[Path]) -> Detector:
         ) from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level, options.intra_op_num_threads = 4, 1
-    session = onnxruntime.InferenceSession(
-        str(files[0]), options, providers=["CPUExecutionProvider"]
-    )
-    missing = {f"{part}_8" for part in ("cls", "obj", "bbox", "kps")} - {
-        output.name for output in session.get_outputs()
-    }
+    providers = ["CPUExecutionProvider"]
+    try:
+        session = onnxruntime.InferenceSession(str(files[0]), options, providers=providers)
+    except Exception as error:
+        raise FileNotFoundError(f"{files[0]} cannot be opened as an ONNX file: {error}") from error
+    missing = {"cls_8", "obj_8", "bbox_8", "kps_8"} - {o.name for o in session.get_outputs()}
     if missing:
-        raise ValueError(f"{files[0]} is no YuNet: it has no output {', '.join(sorted(missing))}")
+        raise FileNotFoundError(f"{files[0]} is no YuNet: no output {', '.join(sorted(missing))}")
     return with_margin(_YuNet(session).look)
 
 

@@ -71,3 +71,6 @@ def test_a_file_is_found_by_its_name_or_missed_by_name(shared: Path, tmp_path: P
     assert detect(torch.full((37, 500, 3), 0.5)) == []
     with pytest.raises(FileNotFoundError, match="no YuNet file"):
         open_yunet([tmp_path])
+    (tmp_path / "yunet.onnx").write_text("no network")
+    with pytest.raises(FileNotFoundError, match="cannot be opened"):
+        open_yunet([tmp_path])
