@@ -16,7 +16,7 @@ from PIL import Image
 
 from .faces import ALTERNATIVES, DetectedFace, Detector, make_face
 from .insight import with_margin
-from .scrfd import Found, suppress
+from .scrfd import Array, suppress
 
 NAME = "YuNet"
 STRIDES = (8, 16, 32)
@@ -24,7 +24,7 @@ LONG_SIDE_PX = 640
 _LEAST_SCORE, _MOST_OVERLAP = 0.5, 0.3
 
 
-def decode(outputs: Mapping[str, NDArray], height: int, width: int) -> Found:
+def decode(outputs: Mapping[str, NDArray], height: int, width: int) -> tuple[Array, Array, Array]:
     """Faces from the network's outputs, the surest first, overlapping ones left out.
 
     Args:
@@ -35,7 +35,8 @@ def decode(outputs: Mapping[str, NDArray], height: int, width: int) -> Found:
         width: Likewise.
 
     Returns:
-        The score is the geometric mean of the two that the network gives.
+        Boxes `(N, 4)`, points `(N, 5, 2)`, scores `(N,)`: the geometric mean of the two that the
+        network gives.
     """
     boxes, points, scores = [], [], []
     for stride in STRIDES:
@@ -55,7 +56,7 @@ def decode(outputs: Mapping[str, NDArray], height: int, width: int) -> Found:
         scores.append(score[sure])
     every, score = np.concatenate(boxes), np.concatenate(scores)
     kept = suppress(every, score, _MOST_OVERLAP)
-    return Found(every[kept], np.concatenate(points)[kept], score[kept])
+    return every[kept], np.concatenate(points)[kept], score[kept]
 
 
 def open_yunet(folders: Sequence[Path]) -> Detector:
@@ -122,9 +123,8 @@ class _YuNet:
         whole[0, :, : small[1], : small[0]] = pixels[..., ::-1].transpose(2, 0, 1)
         names = [output.name for output in self._session.get_outputs()]
         outputs = dict(zip(names, self._session.run(None, {self._input: whole}), strict=True))
-        found = decode(outputs, rows, columns)
-        points = np.asarray(found.points) / scale
+        boxes, points, scores = decode(outputs, rows, columns)
         return [
-            make_face(box / scale, places, score, NAME)
-            for box, places, score in zip(found.boxes, points, found.scores, strict=True)
+            make_face(box / scale, places / scale, score, NAME)
+            for box, places, score in zip(boxes, points, scores, strict=True)
         ]

@@ -36,13 +36,12 @@ def test_decoding_equals_a_plain_loop() -> None:
             for px, py in outputs[f"kps_{stride}"][0, cell].reshape(5, 2)
         ]
         expected.append(([cx - half[0], cy - half[1], cx + half[0], cy + half[1]], points))
-    found = decode(outputs, height, width)
-    assert found.points is not None
-    np.testing.assert_allclose(found.scores, 0.9)
-    order = np.argsort([b[2] - b[0] for b in found.boxes])
+    found, places, scores = decode(outputs, height, width)
+    np.testing.assert_allclose(scores, 0.9)
+    order = np.argsort([b[2] - b[0] for b in found])
     for i, (box, points) in zip(order, expected, strict=True):
-        np.testing.assert_allclose(found.boxes[i], box)
-        np.testing.assert_allclose(found.points[i], points)
+        np.testing.assert_allclose(found[i], box)
+        np.testing.assert_allclose(places[i], points)
     with pytest.raises(ValueError, match="cells at stride"):
         decode(outputs, height, width + 32)
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import av
 import numpy as np
 import torch
-from face.turning_head import ASTRONAUT_POINTS, Portrait
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from turning_head import ASTRONAUT_POINTS, Portrait
 
 WIDTH, HEIGHT = 320, 240
 SECONDS = 1.25  # 9 frames at 8 a second, and a little more
