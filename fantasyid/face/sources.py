@@ -22,12 +22,14 @@ from .given import detect_with_landmarker, faces_from_boxes, landmarks_of_image
 from .insight import open_insightface
 from .points import box_from_points, parse_points
 from .scrfd import open_scrfd
+from .yunet import open_yunet
 
 # What opens each detector, given the folders of insightface; it sees upright faces only.
 _OPENERS: dict[str, Callable[[Sequence[Path]], Detector]] = {
     "insightface": open_insightface,
     "cascade": lambda _folders: detect_quickly,
     "scrfd": open_scrfd,
+    "yunet": open_yunet,
 }
 DETECTORS = ("auto", *_OPENERS)
 
@@ -104,7 +106,7 @@ def open_clip_detector(sources: FaceSources) -> Detector:
         return partial(detect_with_landmarker, model=sources.landmarker)
     if sources.detector != "auto":
         return _OPENERS[sources.detector](sources.insightface_folders)
-    for opener in (open_insightface, open_scrfd):
+    for opener in (open_insightface, open_scrfd, open_yunet):
         with suppress(ImportError, FileNotFoundError):
             return opener(sources.insightface_folders)
     return detect_quickly

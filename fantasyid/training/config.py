@@ -28,13 +28,18 @@ class Curate:
         fps: Frames per second that clips are brought to.
         sizes: Buckets `[width, height]` in pixels, multiples of 16.
         min_shot_s: Shorter shots are left out.
+        detector: Who finds faces, one of the nodes' names; `face_models` are folders with its
+            files.
         min_face_score: Detector score that every counted face must reach (paper: 0.9).
+        min_other_score: Score from which a second face counts as another person.
         min_face_share: Share of the looked-at frames that must show the person.
-        min_face_px: Eye-to-chin size of the face in the bucket's pixels.
+        min_face_px: Median width of the face's box in the bucket's pixels.
         max_people: How many people a clip may show.
-        max_text_share: Share of the picture that burnt-in text may cover.
-        min_views: Views that must differ before a clip is of use.
-        min_sharpness: Of the sharpest face, in the units of `face/quality.py`.
+        max_text_share: Share of the picture that text may cover in any looked-at frame.
+        min_views: Views that a clip must give, each `min_view_deg` from every other.
+        max_frontal_deg: How far the most frontal view may be turned; measured angles of a profile
+            are 30 to 70.
+        min_sharpness: That every counted view must have, in the units of `face/quality.py`.
         captioner: `module:function` that is called with a video path where no sidecar is.
         workers: Processes; 0 takes every core.
     """
@@ -44,13 +49,18 @@ class Curate:
     fps: int = 8
     sizes: tuple[tuple[int, int], ...] = ((720, 480),)
     min_shot_s: float = 2.0
+    detector: str = "auto"
+    face_models: tuple[Path, ...] = ()
     min_face_score: float = 0.9
+    min_other_score: float = 0.6
     min_face_share: float = 0.8
     min_face_px: float = 64.0
     max_people: int = 1
     max_text_share: float = 0.005
     min_views: int = 2
-    min_sharpness: float = 0.0
+    min_view_deg: float = 4.0
+    max_frontal_deg: float = 25.0
+    min_sharpness: float = 0.004
     captioner: str = ""
     workers: int = 0
 

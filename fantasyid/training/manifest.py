@@ -189,8 +189,16 @@ def decode_frames(
         raise DataError(f"{path} ends after {made} of {count} frames from {start_s:g} s on")
 
 
-def _sized(frame, size: tuple[int, int] | None) -> Tensor:
+def upright(frame: Any) -> Image.Image:
+    """A decoded frame as a picture; a telephone's is turned as its file says."""
+    turns = round(frame.rotation / 90) % 4
+    turned = (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)
     picture = frame.to_image()
+    return picture.transpose(turned[turns - 1]) if turns else picture
+
+
+def _sized(frame: Any, size: tuple[int, int] | None) -> Tensor:
+    picture = upright(frame)
     if size is not None and picture.size != size:
         scale = max(size[0] / picture.width, size[1] / picture.height)
         covering = (

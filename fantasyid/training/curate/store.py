@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,15 +20,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 HASHED_AT_ONCE = 1 << 20
-
-
-def content_hash(path: Path) -> str:
-    """Of a file's bytes."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(HASHED_AT_ONCE):
-            digest.update(block)
-    return digest.hexdigest()[:24]
 
 
 def key_of(*words: object) -> str:
@@ -42,8 +34,23 @@ class Store:
 
     root: Path
 
-    def _place(self, stage: str, key: str, suffix: str) -> Path:
-        return self.root / stage / key[:2] / f"{key}{suffix}"
+    def known_hash(self, path: Path) -> tuple[str, str | None]:
+        """Key of a file's name, size and time of change, and its `content_hash` if that is kept."""
+        state = path.stat()
+        key = key_of(str(path), state.st_size, state.st_mtime_ns)
+        return key, self.read("hash", key)
+
+    def content_hash(self, path: Path) -> str:
+        """Of a file's bytes, which are read once per name, size and time of change."""
+        key, known = self.known_hash(path)
+        if known is None:
+            digest = hashlib.sha256()
+            with path.open("rb") as file:
+                while block := file.read(HASHED_AT_ONCE):
+                    digest.update(block)
+            known = digest.hexdigest()[:24]
+            self.write("hash", key, known)
+        return known
 
     def read(self, stage: str, key: str) -> Any | None:
         """What a stage found, or None where it has not run (or was cut short by a crash)."""
@@ -55,7 +62,7 @@ class Store:
     def write(self, stage: str, key: str, result: Any) -> None:
         """Keep what a stage found."""
         text = json.dumps(result, sort_keys=True)
-        self._replace(self._place(stage, key, ".json"), lambda p: p.write_text(text, "utf-8"))
+        put(self._place(stage, key, ".json"), lambda p: p.write_text(text, "utf-8"))
 
     def read_pictures(self, stage: str, key: str) -> dict[str, Tensor] | None:
         """Pictures that a stage kept, or None."""
@@ -66,16 +73,18 @@ class Store:
 
     def write_pictures(self, stage: str, key: str, pictures: dict[str, Tensor]) -> None:
         """Keep pictures beside a result; before it, since a result says that they are there."""
-        self._replace(
-            self._place(stage, key, ".safetensors"), lambda p: save_file(pictures, str(p))
-        )
+        put(self._place(stage, key, ".safetensors"), lambda p: save_file(pictures, str(p)))
 
-    @staticmethod
-    def _replace(target: Path, write: Any) -> None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-        try:
-            write(partial)
-            os.replace(partial, target)
-        finally:
-            partial.unlink(missing_ok=True)
+    def _place(self, stage: str, key: str, suffix: str) -> Path:
+        return self.root / stage / key[:2] / f"{key}{suffix}"
+
+
+def put(target: Path, write: Callable[[Path], object]) -> None:
+    """Put a file in its place whole, or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    try:
+        write(partial)
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
