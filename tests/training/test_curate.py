@@ -215,6 +215,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # Ray warns of its own settings
 def test_ray_gives_the_same_bytes(few: Config, whole: dict[str, bytes], tmp_path: Path) -> None:
     """A local cluster of two workers."""
     ray = pytest.importorskip("ray", reason="Ray is not installed: .[training-cluster]")
