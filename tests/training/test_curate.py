@@ -216,6 +216,10 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Ray warns of its own settings
+@pytest.mark.skipif(
+    "FANTASYID_TEST_RAY" not in os.environ,
+    reason="a Ray cluster leaves threads in this process: set FANTASYID_TEST_RAY to run it alone",
+)
 def test_ray_gives_the_same_bytes(few: Config, whole: dict[str, bytes], tmp_path: Path) -> None:
     """A local cluster of two workers."""
     ray = pytest.importorskip("ray", reason="Ray is not installed: .[training-cluster]")
