@@ -27,7 +27,6 @@ def main(file: str, kind: str) -> None:
             fsdp_version=int(kind[-1]),
             auto_wrap_policy="transformer_based_wrap",
             transformer_cls_names_to_wrap=["CogVideoXBlock", "LayerInjector", "KeysValues"],
-            use_orig_params=True,
             cpu_ram_efficient_loading=False,
         )
     accelerator = Accelerator(cpu=True, fsdp_plugin=plugin)

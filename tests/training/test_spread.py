@@ -46,7 +46,7 @@ def run_spread(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["ddp", "fsdp2"])
+@pytest.mark.parametrize("kind", ["ddp"])
 def test_two_processes_give_the_loss_curve_of_one(config, tmp_path, run_spread, kind):
     config = but(config, train__steps=STEPS, train__checkpoint_every=STEPS)
     rows, folder = rows_of(8), tmp_path / "cache"
