@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 
@@ -11,15 +12,17 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKLCogVideoX
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from skimage import data as pictures
 from torch import Tensor
 from transformers import T5Config, T5EncoderModel
 
 from fantasyid.training.batches import Batch
 from fantasyid.training.cache import caption_key
+from fantasyid.training.checkpoint import EMA, OPTIMIZER, STATE, WEIGHTS, checkpoints
 from fantasyid.training.config import Cache, Config, Curate, Model, Train, Weights
 from fantasyid.training.encoders import Encoders
+from fantasyid.training.loop import METRICS
 from fantasyid.training.manifest import ClipRow, picture_bytes, write_manifest
 from fantasyid.training.part import Part
 from miniature.checkpoints import transforms_file
@@ -132,6 +135,31 @@ def batch_of(count: int = 2, references: int = 2, seed: int = 0) -> Batch:
         names=[f"clip{i}" for i in range(count)],
         failures=[],
     )
+
+
+def state_of(out: Path) -> tuple[dict[str, Tensor], str]:
+    """Everything that a run leaves (it notes no times)."""
+    last = checkpoints(out)[-1]
+    moments = torch.load(last / OPTIMIZER, weights_only=True)
+    tensors = {
+        f"{file}/{k}": v for file in (WEIGHTS, EMA) for k, v in load_file(last / file).items()
+    }
+    for name, values in moments["state"].items():
+        tensors |= {f"{name}/{k}": torch.as_tensor(v) for k, v in values.items()}
+    words = [
+        last.name,
+        (last / STATE).read_text("utf-8"),
+        json.dumps(moments["param_groups"], sort_keys=True),
+    ]
+    return tensors, "\n".join([*words, (out / METRICS).read_text("utf-8")])
+
+
+def assert_same(one: Path, other: Path) -> None:
+    """Two runs ended in the same bits: weights, average, moments, sampler, rate and metrics."""
+    (mine, words), (theirs, others) = state_of(one), state_of(other)
+    assert mine.keys() == theirs.keys()
+    assert [name for name in mine if not torch.equal(mine[name], theirs[name])] == []
+    assert words == others
 
 
 CLIP_SIDE, CLIP_FRAMES, CLIP_VIEWS = 64, 9, 2

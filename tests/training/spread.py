@@ -1,10 +1,11 @@
-"""Run by several processes: `python -m torch.distributed.run ... spread.py FILE KIND`."""
+"""Trains what a file says: alone, or by `python -m torch.distributed.run spread.py FILE KIND`."""
 
 from __future__ import annotations
 
 import pickle
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedType, FullyShardedDataParallelPlugin
@@ -16,8 +17,14 @@ from fantasyid.training.network import build_network
 from fantasyid.training.part import Part
 
 
-def main(file: str, kind: str) -> None:
-    """Train what the file says, alone, or shared in one of two ways."""
+def main(file: str, kind: str, begun: Any = None) -> None:
+    """Train on one thread, in this process alone or in one of several.
+
+    Args:
+        file: A pickled configuration, rows of its manifest, and the folder of its cache.
+        kind: "ddp" (also of one process), "fsdp1" or "fsdp2".
+        begun: An event to set before the first step.
+    """
     torch.set_num_threads(1)
     config, rows, folder = pickle.loads(Path(file).read_bytes())  # noqa: S301 (our own test's)
     parts = {name: Part(Path(folder) / name).load() for name in PARTS}
@@ -35,7 +42,10 @@ def main(file: str, kind: str) -> None:
     batches = Batches(
         config, rows, parts, 0.7, accelerator.process_index, accelerator.num_processes
     )
-    Trainer(config, accelerator, build_network(config), batches).run()
+    run = Trainer(config, accelerator, build_network(config), batches)
+    if begun is not None:
+        begun.set()
+    run.run()
 
 
 if __name__ == "__main__":
