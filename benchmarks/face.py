@@ -142,7 +142,7 @@ def open_executor() -> Callable[[dict[str, Any]], float]:
     )
     listener.send_sync = lambda *_message: None
     cache = {"lru": 0, "ram": 0.0, "ram_inactive": 0.0}
-    kind = execution.CacheType.CLASSIC
+    kind: Any = execution.CacheType.CLASSIC  # the host says bool, and means its own enum
     executor = execution.PromptExecutor(listener, cache_type=kind, cache_args=cache)
 
     def run(prompt: dict[str, Any]) -> float:

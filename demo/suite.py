@@ -38,17 +38,20 @@ def run_suite(root: Path, arguments: list[str]) -> int:
     settings = {"PYRIGHT_PYTHON_IGNORE_WARNINGS": "1", "PYTHONUNBUFFERED": "1"}
     environment = os.environ | settings | {"COMFYUI_PATH": str(comfyui)}
     took: list[tuple[str, int, float]] = []
-    # Without being told, pyright looks for packages in whatever Python is first on the path.
     checks = (
         ("ruff check", ("ruff", "check", ".")),
         ("ruff format", ("ruff", "format", "--check", ".")),
+        # Without being told, pyright looks for packages in whatever Python is first on the path.
         ("pyright", ("pyright", "--pythonpath", str(python.path))),
         ("pytest", ("pytest", *for_pytest)),
     )
     for name, module in checks:
         say(f"\n== {name}")
         begun = time.monotonic()
-        done = subprocess.run([str(python.path), "-m", *module], cwd=root, env=environment)
+        # ComfyUI is no package: pyright finds its modules as its own start does, on the path.
+        host = {"PYTHONPATH": str(comfyui)} if name == "pyright" else {}
+        command = [str(python.path), "-m", *module]
+        done = subprocess.run(command, cwd=root, env=environment | host)
         took.append((name, done.returncode, time.monotonic() - begun))
     say()
     for name, code, seconds in took:

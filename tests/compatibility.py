@@ -128,7 +128,8 @@ def rows(measured: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
     """Table rows: combination, what is checked, result, remark, tests."""
     for name, entry in COMBINATIONS.items():
         start, remark, tests = fixed_cells(name)
-        results = measured.get(name, {}) | ({"": entry["result"]} if "result" in entry else {})
+        results = dict(measured.get(name, {}))
+        results |= {"": entry["result"]} if "result" in entry else {}
         words = [f"{part}: {result}" if part else result for part, result in results.items()]
         yield f"{start} {'; '.join(words)} | {remark} | {tests} |"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import comfy.ldm.modules.attention
 import comfy.model_management
@@ -96,10 +96,14 @@ def _model(transformer: Any) -> Finding:
 
 def _memory(model: Any, adapter: Adapter | None, size: memory.VideoSize) -> Finding:
     device = model.load_device
-    free = comfy.model_management.get_free_memory(device) + _loaded(model, adapter)
+    free = _free(device) + _loaded(model, adapter)
     finding = memory_finding(size, estimate_for(model, adapter, size), free, str(device))
     host = int(model.memory_required([1, memory.LATENT_CHANNELS, *size.latent_shape]))
     return replace(finding, facts={**finding.facts, "host_estimate": host})
+
+
+def _free(device: Any) -> int:
+    return cast(int, comfy.model_management.get_free_memory(device))
 
 
 def _injectors(model: Any, adapter: Adapter | None) -> list[Any]:
@@ -127,7 +131,7 @@ def estimate_for(model: Any, adapter: Adapter | None, size: memory.VideoSize) ->
     """
     transformer = own_transformer(model.model)
     size = _seen_at_once(model, size)
-    free = comfy.model_management.get_free_memory(model.load_device)
+    free = _free(model.load_device)
     dtype, stored = model.model.get_dtype_inference(), transformer.patch_embed.proj.weight
     frames, rows, columns = size.latent_shape
     both = model.memory_required([2, memory.LATENT_CHANNELS, frames, rows, columns])
@@ -162,7 +166,7 @@ def _decoding(vae: Any, size: memory.VideoSize) -> Finding:
     """What the host expects of decoding the whole video at once."""
     shape = (1, memory.LATENT_CHANNELS, *size.latent_shape)
     needed = int(vae.memory_used_decode(shape, vae.vae_dtype))
-    free = int(comfy.model_management.get_free_memory(vae.device))
+    free = _free(vae.device)
     text = (
         f"decoding {size.words} in one piece takes about {in_words(needed)} by ComfyUI's own "
         f"estimate, {in_words(free)} are free on {vae.device}"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import comfy.lora
 import comfy.utils
+from torch import Tensor
 
 from ..cogvideox.lora_keys import lora_names, misfits
 from ..weights.keys import shapes_of
@@ -28,7 +29,7 @@ def apply_lora(model: Any, path: Path, strength: float) -> Any:
             LoRA is for a model of another width.
     """
     transformer = require_cogvideox_i2v(model)
-    file = comfy.utils.load_torch_file(str(path), safe_load=True)
+    file = cast(dict[str, Tensor], comfy.utils.load_torch_file(str(path), safe_load=True))
     names = lora_names(len(transformer.blocks))
     weights = {k.removeprefix(PREFIX): s for k, s in shapes_of(model.model.state_dict()).items()}
     wrong = list(misfits(names, shapes_of(file), weights))

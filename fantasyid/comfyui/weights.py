@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import comfy.model_management
 import comfy.model_patcher
@@ -119,8 +119,9 @@ def _read(path: Path) -> Released[Tensor]:
     """Safetensors by the host, which maps the file, where its name lets the host see what it is."""
 
     def read_safetensors(file: Path) -> dict[str, Tensor]:
-        by_host = file.suffix in SUFFIXES
-        return comfy.utils.load_torch_file(str(file)) if by_host else load_file(file)
+        if file.suffix not in SUFFIXES:
+            return load_file(file)
+        return cast(dict[str, Tensor], comfy.utils.load_torch_file(str(file)))
 
     return read_released(path, read_safetensors)
 

@@ -71,7 +71,7 @@ def open_insightface(folders: Sequence[Path]) -> Detector:
         FileNotFoundError: There is no model pack, or none with a detector; nothing is downloaded.
     """
     try:
-        from insightface.app import FaceAnalysis
+        from insightface.app import FaceAnalysis  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ImportError(
             f"the insightface detector cannot be used ({error}); it needs insightface and "

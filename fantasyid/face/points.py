@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from .crop import FACE_TEMPLATE_PX
 from .faces import DetectedFace
@@ -23,7 +23,9 @@ POINT_NAMES = ("left eye", "right eye", "nose", "left mouth corner", "right mout
 _BOX_EYE_DISTANCE, _BOX_EYE_LINE, _BOX_CENTER = 0.46, 0.40, 0.52
 
 
-def points_from_box(box: Sequence[float], roll_deg: float = 0.0) -> NDArray[np.float64]:
+def points_from_box(
+    box: Sequence[float] | NDArray[np.floating], roll_deg: float = 0.0
+) -> NDArray[np.float64]:
     """Five points for a detector that gives only a box: approximate.
 
     Assumes a face that looks into the camera and fills the box from brow to chin; a
@@ -58,7 +60,7 @@ def points_of(face: DetectedFace) -> NDArray[np.float64]:
     return np.asarray(face.points or points_from_box(face.box, face.roll_deg), np.float64)
 
 
-def box_from_points(points: Sequence[Sequence[float]]) -> tuple[float, float, float, float]:
+def box_from_points(points: ArrayLike) -> tuple[float, float, float, float]:
     """The box that a detector would draw around a face with these points: approximate.
 
     The inverse of `points_from_box` for a square box, at any roll. A face in profile has its eyes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -67,8 +68,7 @@ def peak_bytes(function):
     """The most bytes that lived at once of those that a call allocates, kernels' own included."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as measured:
         function()
-    kineto = measured.profiler
-    assert kineto is not None
+    kineto: Any = measured.profiler
     now = highest = count = 0
     for event in kineto.kineto_results.events():
         if event.name() == "[memory]":

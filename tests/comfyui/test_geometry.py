@@ -191,6 +191,7 @@ def test_a_saved_head_loads_as_the_same_numbers(host, host_base, head, form):
     assert Path(path).parent == host_base / "output" / "3d"
     assert file.format == form
     vertices, triangles = read_mesh(path)
+    assert triangles is not None
     assert torch.equal(vertices, head.vertices[0])
     assert torch.equal(triangles, head.triangles)
     copy = host_base / "input" / f"saved.{form}"

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
     [((3, 6, 15), "this is Python 3.6"), ((2, 7), "this is Python 2.7"), ((3, 9, 0), "3.9")],
 )
 def test_an_old_python_gets_one_sentence(version: tuple[int, ...], said: str):
-    sentence = quickstart.python_problem(version)
+    sentence = quickstart.python_problem(version) or ""
     assert "needs Python 3.10 or newer" in sentence
     assert said in sentence
     assert "\n" not in sentence

@@ -96,7 +96,7 @@ def test_a_file_with_the_published_hash_is_the_release(models):
 @pytest.mark.parametrize("name", ["eva_clip", "deca", "flame", "transforms", "text_encoder", "vae"])
 def test_a_missing_file_is_an_error_with_folders_and_a_way_to_get_it(models, name):
     kinds = {"eva_clip": "eva", "transforms": "mesh tables", "text_encoder": "t5"}
-    kind = kinds.get(name, name)
+    kind = kinds.get(name) or name
     getattr(models, name).unlink()
     finding = check(models)[NAMES[kind]]
     assert finding.level == ERROR

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ def newton(shared: Path) -> Tensor:
     return torch.from_numpy(picture).float() / 255
 
 
-def sources(**changes: object) -> FaceSources:
+def sources(**changes: Any) -> FaceSources:
     given: dict = {
         "points": "",
         "landmarks": None,

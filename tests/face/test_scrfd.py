@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -149,9 +150,8 @@ def given_sources(folder: Path, detector: str) -> FaceSources:
 
 
 @pytest.mark.parametrize("opened", [open_detector, open_clip_detector])
-def test_auto_goes_on_to_the_cascade_and_scrfd_does_not(tmp_path: Path, opened: object) -> None:
+def test_auto_goes_on_to_the_cascade_and_scrfd_does_not(tmp_path: Path, opened: Callable) -> None:
     pytest.importorskip("skimage")
-    assert callable(opened)
     assert opened(given_sources(tmp_path, "auto"))(torch.full((64, 64, 3), 0.5)) == []
     with pytest.raises(FileNotFoundError, match="no SCRFD file"):
         opened(given_sources(tmp_path, "scrfd"))
@@ -163,9 +163,7 @@ def tiny() -> ModuleType:
     for name in ("onnxruntime", "onnx"):
         if importlib.util.find_spec(name) is None:
             pytest.skip(f"{name} is not installed")
-    from face import tiny_scrfd
-
-    return tiny_scrfd
+    return importlib.import_module("face.tiny_scrfd")
 
 
 @pytest.fixture

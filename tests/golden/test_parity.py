@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -56,12 +57,13 @@ def test_eva_equals_timm(seeded, relative_error, fidelity):
 def diffusers_rotary(size: tuple[int, int], frames: int, transformer):
     """The table of diffusers' own pipeline, with its own rule for the crop."""
     pytest.importorskip("diffusers", reason="diffusers is absent")
-    from diffusers import CogVideoXImageToVideoPipeline as Pipeline
+    from diffusers.pipelines.cogvideo.pipeline_cogvideox_image2video import (
+        CogVideoXImageToVideoPipeline,
+    )
 
     pipeline = SimpleNamespace(vae_scale_factor_spatial=8, transformer=transformer)
-    return Pipeline._prepare_rotary_positional_embeddings(
-        pipeline, *size, frames, torch.device("cpu")
-    )
+    prepare: Any = CogVideoXImageToVideoPipeline._prepare_rotary_positional_embeddings
+    return prepare(pipeline, *size, frames, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("size", SIZES, ids=name_of)

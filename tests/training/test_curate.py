@@ -92,7 +92,8 @@ def whole(few: Config) -> dict[str, bytes]:
 
 def test_every_clip_lands_where_it_belongs(drawn: tuple) -> None:
     config, truth, report = drawn
-    folder, found = config.work / "curated", defaultdict(tuple)
+    folder = config.work / "curated"
+    found: dict[str, Verdict] = defaultdict(tuple)
     for path, reason in reasons((folder / "clips.jsonl").read_text().splitlines()):
         found[path] += (reason,)
     assert found == truth

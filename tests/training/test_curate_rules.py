@@ -27,7 +27,9 @@ from fantasyid.training.manifest import decode_frames
         ((400, 400), None),
     ],
 )
-def test_the_bucket_is_the_nearest_that_fits(source: tuple, expected: tuple | None) -> None:
+def test_the_bucket_is_the_nearest_that_fits(
+    source: tuple[int, int], expected: tuple[int, int] | None
+) -> None:
     assert choose_bucket(*source, ((720, 480), (480, 720), (480, 480), (960, 640))[:3]) == expected
 
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 from conftest import ROOT
-from diffusers import CogVideoXTransformer3DModel
+from diffusers.models.transformers.cogvideox_transformer_3d import CogVideoXTransformer3DModel
 
 from fantasyid.cogvideox.positions import rotary_table
 from fantasyid.injection.hooks import BlockHook
@@ -70,7 +70,7 @@ def test_the_estimate_is_within_ten_percent_of_the_peak(blocks, heads, size, tex
         sys.path.pop(0)
     base, _injectors = build(blocks, heads, text)
     frames, rows, columns = size
-    peak = activation_peak(lambda: step(base, *size, text), torch.device("cpu"))
+    peak = activation_peak(lambda: step(base, frames, rows, columns, text), torch.device("cpu"))
     setting = Setting(
         frames=4 * (frames - 1) + 1, height=16 * rows, width=16 * columns, dim=64 * heads,
         blocks=blocks, text_tokens=text, activation_bytes=4,

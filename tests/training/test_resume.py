@@ -78,9 +78,9 @@ def test_save_now_saves_and_takes_the_wish_away(config, cached):
     assert not (config.train.out / SAVE_NOW).exists()
 
 
-def test_a_signal_saves_after_the_step(config, cached):
+def test_a_signal_saves_after_the_step(config, cached, monkeypatch):
     run = trainer(config, cached)
-    run._note = lambda *_: os.kill(os.getpid(), signal.SIGTERM)
+    monkeypatch.setattr(run, "_note", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(TrainingStopped, match="SIGTERM at step 1: saved") as caught:
         run.run()
     assert caught.value.on_request

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import pytest
 import torch
-from diffusers import CogVideoXDDIMScheduler, CogVideoXTransformer3DModel
+from diffusers.models.transformers.cogvideox_transformer_3d import CogVideoXTransformer3DModel
+from diffusers.schedulers.scheduling_ddim_cogvideox import CogVideoXDDIMScheduler
 from torch import Tensor
+from torch.nn import ModuleList
 from torch.nn.functional import layer_norm, linear, softmax
 
 from fantasyid.cogvideox.positions import rotary_table
@@ -61,11 +64,10 @@ def oracle(network: TrainedNetwork, batch, base: CogVideoXTransformer3DModel) ->
     text, hidden = joint.split([batch.text.shape[1], joint.shape[1] - batch.text.shape[1]], 1)
     frames, _, height, width = noisy.shape[1:]
     positions = rotary_table(frames, height // 2, width // 2, 64)
-    layers = network.injectors.in_order()
+    layers, rows = network.injectors.in_order(), cast(ModuleList, network.keys_values.injectors)
     for number, block in enumerate(base.transformer_blocks):
         hidden, text = block(hidden, text, emb, image_rotary_emb=positions)
-        kv = network.keys_values.injectors[number]
-        hidden = hidden + attention(hidden, tokens, layers[number], kv)
+        hidden = hidden + attention(hidden, tokens, layers[number], rows[number])
     hidden = base.proj_out(base.norm_out(base.norm_final(hidden), temb=emb))
     velocity = hidden.reshape(len(noisy), frames, height // 2, width // 2, -1, 2, 2)
     velocity = velocity.permute(0, 1, 4, 2, 5, 3, 6).flatten(5, 6).flatten(3, 4)
@@ -73,7 +75,10 @@ def oracle(network: TrainedNetwork, batch, base: CogVideoXTransformer3DModel) ->
 
 
 def compare(network: TrainedNetwork, batch, config) -> None:
-    base = CogVideoXTransformer3DModel.from_config(network.transformer.config)
+    base = cast(
+        CogVideoXTransformer3DModel,
+        CogVideoXTransformer3DModel.from_config(network.transformer.config),
+    )
     base.load_state_dict(network.transformer.state_dict())
     mine = loss_of(network, batch, config)
     mine.backward()
@@ -87,6 +92,7 @@ def compare(network: TrainedNetwork, batch, config) -> None:
     assert set(gradients) == {n for n, g in others.items() if g is not None}
     for name, gradient in gradients.items():
         expected = others[name]
+        assert expected is not None
         error = torch.linalg.vector_norm(gradient - expected)
         size = torch.linalg.vector_norm(expected)
         assert float(error) <= 1e-5 * float(size) + 1e-9, name

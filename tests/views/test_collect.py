@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ def photos(portrait: Portrait) -> list[Photo]:
     return [as_photo(picture, f"{i}.jpg") for i, picture in enumerate(made)]
 
 
-def knows_poses(poses: list[tuple[float, float, float]]) -> Callable:
+def knows_poses(poses: Sequence[tuple[float, float, float]]) -> Callable:
     """A detector that was told where the heads look, photo by photo."""
     told = iter(poses)
 

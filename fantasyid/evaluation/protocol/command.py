@@ -145,7 +145,7 @@ def _run(options: argparse.Namespace, graph: Graph, jobs: list[Job], host: Host)
             runner.run(jobs, lambda _: bar.update())
     finally:
         report = _report(options, graph, jobs, journal, meter)
-    rows = make_rows(jobs, journal, meter)
+    rows = make_rows(jobs, journal, meter.id)
     sys.stdout.write(as_markdown(summarise(rows)))
     for words in meter.missing:
         sys.stdout.write(f"{words}\n")
@@ -160,7 +160,7 @@ def _report(
     options: argparse.Namespace, graph: Graph, jobs: list[Job], journal: Journal, meter: Meter
 ) -> Path:
     """Write table and report of what there is."""
-    rows = make_rows(jobs, journal, meter)
+    rows = make_rows(jobs, journal, meter.id)
     summaries = summarise(rows)
     facts = _facts(options, graph, jobs, journal, meter)
     sheets = {job.id: measured_path(job, meter, options.out).with_suffix(".jpg") for job in jobs}

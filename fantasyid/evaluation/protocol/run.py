@@ -207,7 +207,7 @@ class Runner:
 
     def _measure(self, job: Job) -> None:
         """Measure a video, unless it was."""
-        key = measured_key(job, self._meter)
+        key = measured_key(job, self._meter.id)
         if self._journal.last("measured", key) is not None:
             return
         try:
@@ -222,9 +222,9 @@ class Runner:
         self._journal.add("measured", key, **found.values)
 
 
-def measured_key(job: Job, meter: Meter) -> str:
+def measured_key(job: Job, meter: str) -> str:
     """Under which the journal keeps a job's values."""
-    return f"{job.id} {meter.id}"
+    return f"{job.id} {meter}"
 
 
 def measured_path(job: Job, meter: Meter, out: Path) -> Path:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from .journal import Journal
-from .measuring import COLUMNS, Meter
+from .measuring import COLUMNS
 from .plan import Job
 from .run import FAILED, MADE, measured_key
 from .statistics import Estimate, bootstrap_mean
@@ -81,12 +81,12 @@ class Summary:
     differences: dict[str, Estimate]
 
 
-def make_rows(jobs: Iterable[Job], journal: Journal, meter: Meter) -> list[Row]:
+def make_rows(jobs: Iterable[Job], journal: Journal, meter: str) -> list[Row]:
     """A row for each job, in order."""
     return [_row(job, journal, meter) for job in jobs]
 
 
-def _row(job: Job, journal: Journal, meter: Meter) -> Row:
+def _row(job: Job, journal: Journal, meter: str) -> Row:
     state = journal.last("job", job.id) or {}
     values = journal.last("measured", measured_key(job, meter)) or {}
     if state.get("state") == FAILED:

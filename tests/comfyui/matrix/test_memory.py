@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from compatibility import difference
@@ -16,7 +18,7 @@ def squeezed(monkeypatch):
     """`squeezed(module, ...)`: these are loaded as under --novram; the CPU is the device."""
     import comfy.model_management as management
 
-    load = management.LoadedModel.model_load
+    load: Callable = management.LoadedModel.model_load
 
     def squeeze(*modules):
         management.unload_all_models()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from compatibility import CONTENT
@@ -60,7 +62,9 @@ def one_step(host, model, clip):
 
 
 SCHEDULES = ("standard_static", "standard_uniform", "looped_uniform", "batched")
-EACH = {f"schedule {name}": {"context_schedule": name} for name in SCHEDULES}
+EACH: dict[str, dict[str, Any]] = {
+    f"schedule {name}": {"context_schedule": name} for name in SCHEDULES
+}
 EACH |= {f"settings {name}": entry["settings"] for name, entry in CONTENT["windows"].items()}
 
 

@@ -8,7 +8,6 @@ import io
 import json
 import re
 from html.parser import HTMLParser
-from types import SimpleNamespace
 
 import pytest
 
@@ -17,7 +16,6 @@ from fantasyid.evaluation.protocol.journal import Journal
 from fantasyid.evaluation.protocol.plan import Job, Reference
 from fantasyid.evaluation.protocol.table import as_csv, as_json, as_markdown, make_rows, summarise
 
-METER = SimpleNamespace(id="meter")
 FACTS = {"command": "python -m it --set 'a<b'", "missing": ["No FID: <so>."], "prompts": ["a <b>"]}
 ATTRIBUTES = {"lang", "charset", "name", "content", "class", "alt", "src"}
 
@@ -45,7 +43,7 @@ def rows(tmp_path):
     measured[5] = values(rs=0.9, note="no RS: why")
     for number, known in measured.items():
         journal.add("measured", f"{jobs[number].id} meter", **known)
-    return make_rows(jobs, journal, METER)
+    return make_rows(jobs, journal, "meter")
 
 
 def test_means_are_of_what_was_measured_and_failures_are_counted(rows):
@@ -98,7 +96,7 @@ class Page(HTMLParser):
     def __init__(self, text: str) -> None:
         super().__init__()
         self.tags: list[str] = []
-        self.attributes: list[tuple[str, str]] = []
+        self.attributes: list[tuple[str, str | None]] = []
         self.text = ""
         self.feed(text)
 
@@ -119,6 +117,7 @@ def test_the_page_stands_alone_and_says_everything(rows, tmp_path):
     assert not {"script", "link", "iframe", "b>"} & set(page.tags)
     assert {name for name, _ in page.attributes} <= ATTRIBUTES
     (source,) = (value for name, value in page.attributes if name == "src")
+    assert source is not None
     assert base64.b64decode(source.removeprefix("data:image/jpeg;base64,")) == sheet.read_bytes()
     assert not re.search(r"https?://|url\(", text)
     for words in (

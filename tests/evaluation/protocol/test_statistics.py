@@ -19,6 +19,7 @@ VALUES = st.lists(st.floats(-100, 100), min_size=2, max_size=30)
 def test_the_interval_holds_the_mean_and_lies_among_the_values(values, seed):
     found = bootstrap_mean(values, 500, seed=seed)
     assert found.mean == pytest.approx(np.mean(values), abs=1e-9)
+    assert found.mean is not None
     assert found.low is not None
     assert found.high is not None
     assert min(values) - 1e-9 <= found.low <= found.mean <= found.high <= max(values) + 1e-9
