@@ -18,6 +18,7 @@ from .variants import FULL, VARIANTS
 
 # Name, direction that is better, and decimals of each column.
 SHOWN = {"rs": ("RS", "↑", 3), "ifs": ("IFS", "↑", 3), "fm": ("FM", "↑", 3), "fid": ("FID", "↓", 1)}
+HEADS = tuple(f"{title} {arrow}" for title, arrow, _ in SHOWN.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +148,12 @@ def _differences(pairs: Iterable[tuple[Row, Row | None]], name: str) -> list[flo
     return values
 
 
+def shown_value(row: Row, name: str) -> str:
+    """A value of one video, as a table shows it."""
+    value = getattr(row, name)
+    return "-" if value is None else f"{value:.{SHOWN[name][2]}f}"
+
+
 def shown(estimate: Estimate | None, name: str, sign: str = "") -> str:
     """A mean with its interval, as a table shows it."""
     if estimate is None or estimate.mean is None:
@@ -158,40 +165,46 @@ def shown(estimate: Estimate | None, name: str, sign: str = "") -> str:
     return f"{text} [{estimate.low:{sign}.{decimals}f}, {estimate.high:{sign}.{decimals}f}]"
 
 
-def as_markdown(summaries: Sequence[Summary]) -> str:
-    """Table 2's columns, a line for each variant; below it the differences to the full model."""
-    heads = [f"{title} {arrow}" for title, arrow, _ in SHOWN.values()]
-    lines = _table(
-        ["", *heads, "faces found", "videos"],
+Table = tuple[Sequence[str], list[list[str]]]
+
+
+def main_table(summaries: Sequence[Summary]) -> Table:
+    """Heads and lines: Table 2's columns for each variant."""
+    lines = [
         [
-            [
-                VARIANTS[s.variant].title,
-                *(shown(s.means[name], name) for name in COLUMNS),
-                f"{s.faces} of {s.frames}",
-                f"{s.videos}" + f" ({s.failed} failed)" * (s.failed > 0),
-            ]
-            for s in summaries
-        ],
-    )
-    others = [s for s in summaries if s.differences]
-    if others:
-        lines += ["", "Difference to the full model, same photo, prompt and seed:", ""]
-        lines += _table(
-            ["", *heads],
-            [
-                [
-                    VARIANTS[s.variant].title,
-                    *(shown(s.differences[name], name, "+") for name in COLUMNS),
-                ]
-                for s in others
-            ],
-        )
-    return "\n".join(lines) + "\n"
+            VARIANTS[s.variant].title,
+            *(shown(s.means[name], name) for name in COLUMNS),
+            f"{s.faces} of {s.frames}",
+            f"{s.videos}" + f" ({s.failed} failed)" * (s.failed > 0),
+        ]
+        for s in summaries
+    ]
+    return ("", *HEADS, "faces found", "videos"), lines
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    return lines + ["| " + " | ".join(row) + " |" for row in rows]
+def difference_table(summaries: Sequence[Summary]) -> Table:
+    """Heads and lines: the differences of the other variants to the full model."""
+    lines = [
+        [VARIANTS[s.variant].title, *(shown(s.differences[n], n, "+") for n in COLUMNS)]
+        for s in summaries
+        if s.differences
+    ]
+    return ("", *HEADS), lines
+
+
+def as_markdown(summaries: Sequence[Summary]) -> str:
+    """Both tables."""
+    text, differences = _lines(main_table(summaries)), difference_table(summaries)
+    if differences[1]:
+        text += "\nDifference to the full model, same photo, prompt and seed:\n\n"
+        text += _lines(differences)
+    return text
+
+
+def _lines(table: Table) -> str:
+    heads, rows = table
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def as_csv(rows: Sequence[Row]) -> str:
