@@ -10,6 +10,7 @@ Where a section of the paper lives:
 | 3.3 3D constraints: DECA, FLAME, depth  | `geometry`   |
 | 3.4 fusion transformer, ResConv1D       | `fusion`     |
 | 3.5 layer-aware injection               | `injection`  |
+| 4.1 training                            | `training`   |
 | 4   metrics, protocol, ablations        | `evaluation` |
 
 `identity` has the values that travel between the stages, `combine` makes one of several,

@@ -20,12 +20,12 @@ from ..cogvideox.schedule import (
     previous_timesteps,
     trailing_timesteps,
 )
-from ..evaluation.metrics.clips import frames_of_pictures
 from ..evaluation.metrics.measure import Tools, measure
 from ..face.align import SKIP, FaceChoice, align_faces
 from ..face.crop import FACE_TEMPLATE_PX
 from ..face.recognizer import open_recognizer
 from ..face.sources import FaceSources, open_clip_detector
+from ..views.frames import frames_of_pictures
 from .config import Config
 from .encoders import Encoders
 from .loop import METRICS

@@ -62,6 +62,7 @@ def frames_of_video(source: Any, start: float = 0.0, duration: float = 0.0) -> F
         duration: Seconds that are read; 0 for all.
 
     Raises:
+        FileNotFoundError: There is no such file.
         ValueError: It has no pictures, they are too large, or it cannot be decoded.
     """
     import av
@@ -82,6 +83,8 @@ def frames_of_video(source: Any, start: float = 0.0, duration: float = 0.0) -> F
             if start:
                 container.seek(int(start / stream.time_base), stream=stream)
             yield from _decode(container, stream, start, start + duration if duration else None)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"there is no video {source}") from error
     except FFmpegError as error:
         raise ValueError(f"{name} cannot be decoded: {error}") from error
 

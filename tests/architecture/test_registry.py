@@ -90,6 +90,15 @@ def test_the_scan_sees(text):
     assert flagged(f"def f():\n    pass\n{text}")
 
 
+def test_the_icon_is_a_picture_of_the_repository():
+    stated = (ROOT / "pyproject.toml").read_text("utf-8")
+    repository = re.findall(r'(?m)^Repository = "https://github.com/(.+)"$', stated)
+    icon = re.findall(r'(?m)^Icon = "https://raw.githubusercontent.com/(.+)/main/(.+)"$', stated)
+    assert [name for name, _ in icon] == repository
+    assert (ROOT / icon[0][1]).suffix in (".svg", ".png")
+    assert (ROOT / icon[0][1]).is_file()
+
+
 def test_the_version_is_stated_once():
     stated = re.compile(r"""(?m)^\s*(__version__|version)\s*[:=]\s*["']?\d""")
     files = [path for ext in ("py", "cff", "toml") for path in ROOT.glob(f"*.{ext}")]

@@ -10,6 +10,7 @@ import pytest
 import torch
 from host_client import Run, bundled, changed, node_of
 from safetensors.torch import load_file
+from video_files import write_video
 
 
 @pytest.fixture(scope="module")
@@ -121,18 +122,12 @@ def test_the_portrait_with_its_released_head_runs(client, host_base, shared):
 
 
 def test_the_collect_views_graph_runs(client, host_base, photo):
-    import av
     import numpy as np
     from PIL import Image
 
     picture = np.asarray(Image.open(photo))
-    with av.open(str(host_base / "input" / "clip.mp4"), "w") as video:
-        stream = video.add_stream("h264", rate=8)
-        stream.width, stream.height, stream.pix_fmt = 480, 480, "yuv420p"
-        for shift in range(0, 32, 2):
-            frame = np.ascontiguousarray(picture[:480, shift : shift + 480])
-            video.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
-        video.mux(stream.encode())
+    pictures = [picture[:480, shift : shift + 480] for shift in range(0, 32, 2)]
+    write_video(host_base / "input" / "clip.mp4", pictures)
     graph = changed(bundled("collect_views"), "FantasyIDMultiView", views=2, least_face=32)
     run = client.run(graph)
     assert run.ending == "execution_success", run.errors

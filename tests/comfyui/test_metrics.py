@@ -7,11 +7,11 @@ import json
 import math
 import shutil
 from fractions import Fraction
-from pathlib import Path
 
 import pytest
 import torch
 from host_client import bundled, changed, node_of
+from video_files import write_video
 
 pytestmark = pytest.mark.slow
 
@@ -174,24 +174,13 @@ def test_something_else_is_no_clip(host):
         host.run("FantasyIDMetrics", clip="clip.mp4", **INPUTS)
 
 
-def write_clip(path: Path, frames: torch.Tensor) -> None:
-    av = pytest.importorskip("av")
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("h264", rate=8)
-        stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt = "yuv420p"
-        for frame in (frames * 255).round().to(torch.uint8).numpy():
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())
-
-
 def test_the_bundled_graph_runs(client, host_base, photo):
     from PIL import Image
     from torchvision.transforms.functional import pil_to_tensor
 
     pixels = pil_to_tensor(Image.open(photo).convert("RGB")).permute(1, 2, 0).float() / 255
     frames = [pixels[:300, 60 + 2 * i : 380 + 2 * i] for i in range(4)]
-    write_clip(host_base / "input" / "measured_clip.mp4", torch.stack(frames))
+    write_video(host_base / "input" / "measured_clip.mp4", torch.stack(frames))
     graph = changed(bundled("measure_a_video"), "LoadVideo", file="measured_clip.mp4")
     run = client.run(graph)
     assert run.ending == "execution_success", run.errors

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from video_files import write_video
 
 from demo import folders, models, results, workflow
 from demo.__main__ import WORKFLOW
@@ -149,7 +150,6 @@ def test_missing_real_files_are_all_named_with_their_places(tmp_path: Path):
 
 
 def test_results_are_copied_never_replaced(tmp_path: Path):
-    import av
     import numpy as np
 
     base, folder = tmp_path / "base", tmp_path / "results"
@@ -161,13 +161,8 @@ def test_results_are_copied_never_replaced(tmp_path: Path):
     (base / "output" / "video" / "a.mp4").write_bytes(b"no video")
     with pytest.raises(Problem, match=r"00001\.mp4 could not be decoded"):
         results.collect(result, base, folder, tiny=True)
-    with av.open(str(base / "output" / "video" / "a.mp4"), "w") as video:
-        stream = video.add_stream("h264", rate=8)
-        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
-        for value in range(20):
-            picture = np.full((64, 96, 3), 10 * value, np.uint8)
-            video.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
-        video.mux(stream.encode())
+    pictures = [np.full((64, 96, 3), 10 * value, np.uint8) for value in range(20)]
+    write_video(base / "output" / "video" / "a.mp4", pictures)
     found = results.collect(result, base, folder, tiny=True)
     assert (found["frames"], found["size"], found["fps"], found["mesh"]) == (20, [96, 64], 8, None)
     assert found["video"].endswith("tiny_random_weights_00002.mp4")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from geometry.meshes import closed_mesh
 
 from fantasyid.fusion.reducer import ReducerConfig
 from fantasyid.fusion.transformer import FusionConfig
@@ -21,23 +22,10 @@ SMALL_FUSION = FusionConfig(
 )
 
 
-def sphere_triangles(rings: int, around: int) -> tuple[int, torch.Tensor]:
-    """A closed mesh of `rings * around + 2` vertices."""
-    rows = []
-    top, bottom = rings * around, rings * around + 1
-    for i in range(around):
-        j = (i + 1) % around
-        rows += [(top, i, j), (bottom, (rings - 1) * around + j, (rings - 1) * around + i)]
-        for r in range(rings - 1):
-            a, b = r * around, (r + 1) * around
-            rows += [(a + i, b + i, b + j), (a + i, b + j, a + j)]
-    return rings * around + 2, torch.tensor(rows)
-
-
 def small_tables() -> MeshTables:
     generator = torch.Generator().manual_seed(3)
-    middle, middle_triangles = sphere_triangles(4, 6)
-    fine, fine_triangles = sphere_triangles(8, 10)
+    middle, middle_triangles = closed_mesh(4, 6)
+    fine, fine_triangles = closed_mesh(8, 10)
 
     def pool(coarse_size: int, fine_size: int) -> Pool:
         return Pool(
@@ -48,6 +36,9 @@ def small_tables() -> MeshTables:
     return MeshTables(
         coarse_index=torch.arange(0, fine, 7)[:12],
         pools=(pool(12, middle), pool(middle, fine)),
-        spirals=(spiral_table(middle, middle_triangles), spiral_table(fine, fine_triangles)),
-        triangles=fine_triangles,
+        spirals=(
+            spiral_table(middle, torch.tensor(middle_triangles)),
+            spiral_table(fine, torch.tensor(fine_triangles)),
+        ),
+        triangles=torch.tensor(fine_triangles),
     )

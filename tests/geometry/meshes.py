@@ -16,6 +16,21 @@ CUBE_TRIANGLES = torch.tensor(
 )  # fmt: skip
 
 
+def closed_mesh(rings: int, around: int) -> tuple[int, list[tuple[int, int, int]]]:
+    """How many vertices a ball has (rings, then top and bottom), and its triangles.
+
+    Seen from outside the triangles run counter-clockwise.
+    """
+    top, bottom, rows = rings * around, rings * around + 1, []
+    for i in range(around):
+        j = (i + 1) % around
+        rows += [(top, i, j), (bottom, (rings - 1) * around + j, (rings - 1) * around + i)]
+        for a in range(0, (rings - 1) * around, around):
+            b = a + around
+            rows += [(a + i, b + i, b + j), (a + i, b + j, a + j)]
+    return rings * around + 2, rows
+
+
 def ascii_ply(vertices: int, faces: int = 0, form: str = "ascii") -> str:
     """The header of a plain PLY file."""
     lines = ["ply", f"format {form} 1.0", f"element vertex {vertices}"]

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from geometry.meshes import closed_mesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -110,15 +111,7 @@ def ball(offset=(0.0, 0.0, 0.0), radius=0.1) -> tuple[torch.Tensor, torch.Tensor
     points = torch.stack([x, y, z], -1).reshape(-1, 3)
     points = torch.cat([points, torch.tensor([[0.0, 1, 0], [0.0, -1, 0]])])
     points[:, 2] += (points[:, 2] > 0.97) * 0.5
-    rows = []
-    top, bottom = rings * around, rings * around + 1
-    for i in range(around):
-        j = (i + 1) % around
-        rows += [(top, i, j), (bottom, (rings - 1) * around + j, (rings - 1) * around + i)]
-        for r in range(rings - 1):
-            a, b = r * around, (r + 1) * around
-            rows += [(a + i, b + i, b + j), (a + i, b + j, a + j)]
-    return points * radius + torch.tensor(offset), torch.tensor(rows)
+    return points * radius + torch.tensor(offset), torch.tensor(closed_mesh(rings, around)[1])
 
 
 def covered(picture: torch.Tensor) -> torch.Tensor:

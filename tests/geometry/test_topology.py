@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from geometry.meshes import closed_mesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csc_matrix
@@ -15,19 +16,6 @@ from fantasyid.geometry.topology import mesh_tables
 
 def sparse_columns(shape, indices, indptr, data) -> csc_matrix:
     return csc_matrix((data, indices, indptr), shape=shape)
-
-
-def sphere(rings: int, around: int) -> tuple[int, list[tuple[int, int, int]]]:
-    """A closed mesh; seen from outside its triangles run counter-clockwise."""
-    top, bottom = rings * around, rings * around + 1
-    rows = []
-    for i in range(around):
-        j = (i + 1) % around
-        rows += [(top, i, j), (bottom, (rings - 1) * around + j, (rings - 1) * around + i)]
-        for r in range(rings - 1):
-            a, b = r * around, (r + 1) * around
-            rows += [(a + i, b + i, b + j), (a + i, b + j, a + j)]
-    return rings * around + 2, rows
 
 
 def grid(width: int, height: int) -> tuple[int, list[tuple[int, int, int]]]:
@@ -81,7 +69,9 @@ def spiral_by_hand(vertex: int, rows, length: int) -> list[int]:
 
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(
-    shape=st.sampled_from([sphere(2, 4), sphere(4, 5), sphere(3, 7), grid(4, 4), grid(3, 6)]),
+    shape=st.sampled_from(
+        [closed_mesh(2, 4), closed_mesh(4, 5), closed_mesh(3, 7), grid(4, 4), grid(3, 6)]
+    ),
     order=st.randoms(use_true_random=False),
     length=st.sampled_from([1, 2, 7, 9]),
 )
@@ -96,7 +86,7 @@ def test_spirals_equal_the_oracle_in_any_face_order(shape, order, length):
 
 
 def test_a_spiral_starts_at_its_vertex_and_names_nobody_twice():
-    num_vertices, rows = sphere(5, 6)
+    num_vertices, rows = closed_mesh(5, 6)
     table = spiral_table(num_vertices, torch.tensor(rows))
     assert table[:, 0].tolist() == list(range(num_vertices))
     assert all(len(set(spiral)) == 9 for spiral in table.tolist())
@@ -132,8 +122,8 @@ def columns(rows: list[int], cols: list[int], values: list[float], shape) -> csc
 
 
 def transforms() -> dict:
-    fine, fine_rows = sphere(5, 6)
-    middle, middle_rows = sphere(3, 4)
+    fine, fine_rows = closed_mesh(5, 6)
+    middle, middle_rows = closed_mesh(3, 4)
     coarse = 5
     rng = np.random.default_rng(2)
 

@@ -16,8 +16,8 @@ from ...face.align import SKIP, FaceChoice, align_faces
 from ...face.faces import RULES
 from ...face.recognizer import AUTO, CHOICES
 from ...face.sources import DETECTORS, FaceSources, open_clip_detector
+from ...views.frames import frames_of_video
 from ...views.photos import read_photo
-from .clips import frames_of_file
 from .measure import Tools, embed_reference, measure, recognizer_or_why
 from .measurement import as_json, describe, write_csv
 from .plot import draw_plot, draw_worst
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         tools = _tools(given, missing)
         for clip in given.clips:
-            measured = measure(frames_of_file(clip), tools)
+            measured = measure(frames_of_video(str(clip)), tools)
             sys.stdout.write(f"{clip}\n{describe(measured, missing)}\n")
             if given.out is not None:
                 given.out.mkdir(parents=True, exist_ok=True)

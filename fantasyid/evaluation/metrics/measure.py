@@ -20,7 +20,6 @@ from ...views.frames import ClipFrame, is_cut
 from .frechet import frechet_distance
 from .measurement import FrameValues, Measurement
 from .motion import Box, FaceMotion, face_motion
-from .similarity import interframe_similarity, reference_similarity
 
 WORST_FRAMES = 6
 # From one frame to the next the same face overlaps by more than this.
@@ -49,17 +48,6 @@ class Tools:
     features: Callable[[Tensor], Tensor] | None = None
     real_features: Sequence[Tensor] = ()
     device: torch.device | str = "cpu"
-
-
-@dataclass
-class _Seen:
-    """What was found in one frame, in pixels of the frame."""
-
-    number: int
-    seconds: float | None
-    face: DetectedFace | None
-    motion: FaceMotion | None
-    after_cut: bool
 
 
 @dataclass
@@ -101,20 +89,37 @@ class ClipMeasurer:
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
-        self._seen: list[_Seen] = []
-        self._embeddings: list[Embedding | None] = []
+        self._frames: list[FrameValues] = []
+        self._detectors: set[str] = set()
         self._features: list[Tensor] = []
         self._worst = _Worst()
+        # Of the frame before; and the last face that was seen.
         self._before: NDArray[np.float32] | None = None
+        self._face: DetectedFace | None = None
+        self._embedding: Embedding | None = None
+        self._followed: DetectedFace | None = None
 
     def add(self, frame: ClipFrame) -> None:
         """Look at the next frame."""
         cut = self._before is not None and _is_cut(self._before, frame.gray)
         face = self._find(frame, cut)
         motion = None if cut else self._motion(frame, face)
-        self._seen.append(_Seen(frame.number, frame.seconds, face, motion, cut))
-        self._before = frame.gray
-        self._embeddings.append(None if face is None else self._recognise(frame, face, motion))
+        embedding = self._look_at(frame, face, motion)
+        self._frames.append(
+            FrameValues(
+                number=frame.number,
+                seconds=frame.seconds,
+                box=face.box if face else None,
+                score=face.score if face else None,
+                cut=cut,
+                rs=likeness(embedding, self._tools.references),
+                ifs=likeness(embedding, [] if self._embedding is None else [self._embedding]),
+                fm=motion.percent if motion else None,
+                fm_still=motion.still_percent if motion else None,
+                fm_px=motion.px if motion else None,
+            )
+        )
+        self._before, self._face, self._embedding = frame.gray, face, embedding
 
     def finish(self) -> Measurement:
         """The values of all frames.
@@ -122,28 +127,11 @@ class ClipMeasurer:
         Raises:
             ValueError: There was no frame.
         """
-        if not self._seen:
+        if not self._frames:
             raise ValueError("the clip has no frames to measure")
-        rs = reference_similarity(self._embeddings, self._tools.references)
-        ifs = interframe_similarity(self._embeddings)
-        values = [
-            FrameValues(
-                number=seen.number,
-                seconds=seen.seconds,
-                box=seen.face.box if seen.face else None,
-                score=seen.face.score if seen.face else None,
-                cut=seen.after_cut,
-                rs=rs[i],
-                ifs=ifs[i],
-                fm=seen.motion.percent if seen.motion else None,
-                fm_still=seen.motion.still_percent if seen.motion else None,
-                fm_px=seen.motion.px if seen.motion else None,
-            )
-            for i, seen in enumerate(self._seen)
-        ]
         return Measurement(
-            tuple(values),
-            tuple(sorted({s.face.detector for s in self._seen if s.face})),
+            tuple(self._frames),
+            tuple(sorted(self._detectors)),
             "" if self._tools.recogniser is None else self._tools.recogniser.words,
             self._fid(),
             (len(self._features), len(self._tools.real_features)),
@@ -155,19 +143,18 @@ class ClipMeasurer:
         faces = [_scaled(f, 1 / frame.scale) for f in self._tools.detect(frame.small_color())]
         if not faces:
             return None
-        last = next((s.face for s in reversed(self._seen) if s.face), None)
+        same, last = None, self._followed
         if last is not None and not cut:
             same = face_nearest_box(faces, last.box, _LEAST_OVERLAP)
-            if same is not None:
-                return same
         height, width = (round(side / frame.scale) for side in frame.gray.shape)
-        return choose_face(faces, width, height, self._tools.choose)
+        self._followed = same or choose_face(faces, width, height, self._tools.choose)
+        self._detectors.add(self._followed.detector)
+        return self._followed
 
     def _motion(self, frame: ClipFrame, face: DetectedFace | None) -> FaceMotion | None:
-        before = self._seen[-1].face if self._seen else None
-        if face is None or before is None or self._before is None:
+        if face is None or self._face is None or self._before is None:
             return None
-        x0, y0, x1, y1 = (v * frame.scale for v in before.box)
+        x0, y0, x1, y1 = (v * frame.scale for v in self._face.box)
         box: Box = (x0, y0, x1, y1)
         moved = face_motion(self._before, frame.gray, box, self._tools.device)
         if moved is None:
@@ -175,10 +162,12 @@ class ClipMeasurer:
         still = None if moved.still_px is None else moved.still_px / frame.scale
         return FaceMotion(moved.px / frame.scale, still, moved.face_px / frame.scale)
 
-    def _recognise(
-        self, frame: ClipFrame, face: DetectedFace, motion: FaceMotion | None
+    def _look_at(
+        self, frame: ClipFrame, face: DetectedFace | None, motion: FaceMotion | None
     ) -> Embedding | None:
-        """The face's embedding, and what else is cut out of the frame."""
+        """The face's embedding; what else is cut out of the frame is kept."""
+        if face is None:
+            return None
         tools = self._tools
         points = np.asarray(face.points or points_from_box(face.box, face.roll_deg))
 
@@ -190,9 +179,8 @@ class ClipMeasurer:
             embedding = tools.recogniser.embed(frame.color(), points)
         if tools.features is not None:
             self._features.append(tools.features(crop()))
-        if embedding is not None and tools.references:
-            mark = float((np.stack(tools.references) @ embedding).mean())
-        else:
+        mark = likeness(embedding, tools.references)
+        if mark is None:
             mark = 0.0 if motion is None else -motion.percent
         self._worst.offer(mark, frame.number, crop)
         return embedding
@@ -203,6 +191,23 @@ class ClipMeasurer:
             return None
         sets = (torch.stack([*features]).double().numpy() for features in (self._features, real))
         return frechet_distance(*sets)
+
+
+def likeness(embedding: Embedding | None, others: Sequence[Embedding]) -> float | None:
+    """RS or IFS of a frame: the mean cosine of a face to others.
+
+    Embeddings are unit vectors: 1 for the same picture, about 0 for two strangers.
+
+    Args:
+        embedding: Of the face, None where there is none.
+        others: The references; or the frame before, none where it has no face.
+
+    Returns:
+        None where there is nothing to compare: it is left out and counted, never a zero.
+    """
+    if embedding is None or not others:
+        return None
+    return float((np.stack(others) @ embedding).mean())
 
 
 def recognizer_or_why(choice: str, folders: Sequence[Path] | None) -> tuple[Recognizer | None, str]:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from .flow import SETTINGS
 from .motion import FACE_PX
-from .similarity import mean_known
 
 # A face as like as this that moves less than this is a picture laid into the video. Both limits
 # are this project's, not the paper's: two photos of one person are rarely this alike, and
@@ -90,6 +90,12 @@ class Measurement:
         rs = self.mean("rs")
         motions = [m for m in (self.mean("fm"), self.mean("fm_still")) if m is not None]
         return rs is not None and bool(motions) and rs >= COPIED_RS and min(motions) <= COPIED_FM
+
+
+def mean_known(values: Iterable[float | None]) -> float | None:
+    """The mean of what is known, or None where nothing is."""
+    known = [v for v in values if v is not None]
+    return float(np.mean(known)) if known else None
 
 
 def describe(measured: Measurement, missing: Sequence[str] = ()) -> str:

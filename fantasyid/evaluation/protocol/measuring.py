@@ -18,11 +18,10 @@ from ...face.align import SKIP, FaceChoice, align_faces
 from ...face.recognizer import Embedding, Recognizer
 from ...face.sources import FaceSources, open_clip_detector
 from ...identity import FaceCrops
-from ...views.frames import ClipFrame
+from ...views.frames import ClipFrame, Frames, frames_of_video
 from ...views.photos import FolderReport, list_files, read_photo, read_photos
 from ...weights.fingerprint import sha256_of_file
 from ..metrics import inception
-from ..metrics.clips import frames_of_file
 from ..metrics.measure import Tools, embed_reference, measure, recognizer_or_why
 from ..metrics.measurement import Measurement, as_json
 from .hashes import remembered_sha256, sha256_of_code, sha256_of_value
@@ -91,7 +90,7 @@ class Meter:
             "inception": _hash(self._inception, journal),
             "real": {} if self._inception is None else _hashes(settings.real),
             "device": settings.device,
-            "code": sha256_of_code("evaluation/metrics", "face"),
+            "code": sha256_of_code("evaluation/metrics", "face", "views"),
         }
         self.id = sha256_of_value(self.used)[:16]
 
@@ -103,7 +102,7 @@ class Meter:
         """
         person, note = self._reference(reference)
         thumbs: list[_Thumb] = []
-        frames = _with_thumbs(frames_of_file(video), thumbs)
+        frames = _with_thumbs(frames_of_video(str(video)), thumbs)
         measured = measure(frames, replace(self._tools, references=person))
         values: dict[str, Any] = {name: measured.mean(name) for name in ("rs", "ifs", "fm")}
         values |= {
@@ -207,7 +206,7 @@ class _Thumb:
     scale: float
 
 
-def _with_thumbs(frames: Iterator[ClipFrame], thumbs: list[_Thumb]) -> Iterator[ClipFrame]:
+def _with_thumbs(frames: Frames, thumbs: list[_Thumb]) -> Iterator[ClipFrame]:
     """The same frames; a small picture of each is kept on the way."""
     for frame in frames:
         height, width = frame.gray.shape

@@ -17,10 +17,10 @@ from typing import Any
 
 from PIL import Image
 
+from ...views.frames import frames_of_video
 from ...views.photos import read_photo
 from ...weights.fingerprint import sha256_of_file
 from ..client import Ending, Host, HostError, HostFile, Result
-from ..metrics.clips import frames_of_file
 from .journal import Journal, write_text, write_whole
 from .measuring import Meter
 from .plan import Job
@@ -182,7 +182,7 @@ class Runner:
         target = self.video(job)
         try:
             self._host.fetch(video, target)
-            sum(1 for _ in frames_of_file(target))
+            sum(1 for _ in frames_of_video(str(target)))
         except (FileNotFoundError, ValueError):  # the host was ended while it wrote
             target.unlink(missing_ok=True)
             return False

@@ -20,15 +20,8 @@ FULL = "full"
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """What is taken out.
+    """What is taken out: its name for people, and the edit, which gets the shared layer."""
 
-    Attributes:
-        key: Its name on the command line.
-        title: For people.
-        edit: A copy of a workflow to one with the part taken out; gets the shared layer.
-    """
-
-    key: str
     title: str
     edit: Callable[[Graph, int], Graph]
 
@@ -49,18 +42,12 @@ def edited(graph: Graph, variant: str, share_layer: int) -> Graph:
     return VARIANTS[variant].edit(copy.deepcopy(graph), share_layer)
 
 
-def _unchanged(graph: Graph, _: int) -> Graph:
-    return graph
+def _at_zero(part: str) -> Callable[[Graph, int], Graph]:
+    def edit(graph: Graph, _: int) -> Graph:
+        set_input(graph, "FantasyIDApply", part, 0.0)
+        return graph
 
-
-def _without_face_tokens(graph: Graph, _: int) -> Graph:
-    set_input(graph, "FantasyIDApply", "looks", 0.0)
-    return graph
-
-
-def _without_vertex_tokens(graph: Graph, _: int) -> Graph:
-    set_input(graph, "FantasyIDApply", "shape", 0.0)
-    return graph
+    return edit
 
 
 def _with_a_shared_layer(graph: Graph, layer: int) -> Graph:
@@ -93,13 +80,11 @@ def _without_face_latent(graph: Graph, _: int) -> Graph:
     return with_sources(graph, savers)
 
 
+# By their names on the command line.
 VARIANTS = {
-    variant.key: variant
-    for variant in (
-        Variant(FULL, "FantasyID", _unchanged),
-        Variant("no-face-tokens", "without face tokens", _without_face_tokens),
-        Variant("no-vertex-tokens", "without vertex tokens", _without_vertex_tokens),
-        Variant("shared-layer", "one injector for all layers", _with_a_shared_layer),
-        Variant("no-face-latent", "without the face latent", _without_face_latent),
-    )
+    FULL: Variant("FantasyID", lambda graph, _: graph),
+    "no-face-tokens": Variant("without face tokens", _at_zero("looks")),
+    "no-vertex-tokens": Variant("without vertex tokens", _at_zero("shape")),
+    "shared-layer": Variant("one injector for all layers", _with_a_shared_layer),
+    "no-face-latent": Variant("without the face latent", _without_face_latent),
 }

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
+from video_files import write_video
 
 from fantasyid.evaluation.metrics.command import main
 
@@ -16,17 +16,9 @@ FRAMES = 4
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A face that slides two pixels per frame."""
-    av = pytest.importorskip("av", reason="PyAV is absent")
     data = pytest.importorskip("skimage.data", reason="scikit-image is absent")
-    path = tmp_path_factory.mktemp("clips") / "face.mp4"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("h264", rate=8)
-        stream.height, stream.width, stream.pix_fmt = 300, 320, "yuv420p"
-        for i in range(FRAMES):
-            picture = np.ascontiguousarray(data.astronaut()[:300, 60 + 2 * i : 380 + 2 * i])
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode())
-    return path
+    pictures = [data.astronaut()[:300, 60 + 2 * i : 380 + 2 * i] for i in range(FRAMES)]
+    return write_video(tmp_path_factory.mktemp("clips") / "face.mp4", pictures)
 
 
 def test_a_clip_is_measured_without_any_model_file(clip: Path, tmp_path: Path, capsys) -> None:

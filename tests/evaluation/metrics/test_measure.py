@@ -12,14 +12,15 @@ import pytest
 import torch
 from torch import Tensor
 from turning_head import ASTRONAUT_POINTS, Portrait
+from video_files import write_video
 
-from fantasyid.evaluation.metrics.clips import frames_of_file, frames_of_pictures
 from fantasyid.evaluation.metrics.measure import WORST_FRAMES, Tools, embed_reference, measure
 from fantasyid.evaluation.metrics.measurement import Measurement, as_json, describe, write_csv
 from fantasyid.evaluation.metrics.plot import draw_plot, draw_worst, round_ticks, tick_decimals
 from fantasyid.face.faces import DetectedFace, make_face
 from fantasyid.face.recognizer import Embedding, Recognizer, arcface_input, unit
 from fantasyid.identity import FaceCrops
+from fantasyid.views.frames import frames_of_pictures, frames_of_video
 
 pytestmark = pytest.mark.slow
 
@@ -275,21 +276,13 @@ def test_a_clip_is_read_lazily_and_an_empty_one_is_refused(person: list[Tensor])
 
 
 def test_a_video_file_is_read_as_it_was_written(person: list[Tensor], tmp_path: Path) -> None:
-    av = pytest.importorskip("av")
-    path = tmp_path / "clip.mp4"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("h264", rate=8)
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        for picture in person[:4]:
-            pixels = (picture * 255).round().to(torch.uint8).numpy()
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
-        container.mux(stream.encode())
-    frames = list(frames_of_file(path))
+    path = write_video(tmp_path / "clip.mp4", person[:4])
+    frames = list(frames_of_video(str(path)))
     assert [f.number for f in frames] == [0, 1, 2, 3]
     assert [f.seconds for f in frames] == pytest.approx([0, 1 / 8, 2 / 8, 3 / 8])
     assert (frames[2].color() - person[2]).abs().mean() < 0.03
     with pytest.raises(FileNotFoundError, match="there is no video"):
-        list(frames_of_file(tmp_path / "none.mp4"))
+        list(frames_of_video(str(tmp_path / "none.mp4")))
     (tmp_path / "text.mp4").write_text("no video")
     with pytest.raises(ValueError, match=r"text\.mp4 cannot be decoded"):
-        list(frames_of_file(tmp_path / "text.mp4"))
+        list(frames_of_video(str(tmp_path / "text.mp4")))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import scipy.linalg
@@ -9,53 +11,41 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fantasyid.evaluation.metrics.frechet import frechet_distance
-from fantasyid.evaluation.metrics.similarity import (
-    interframe_similarity,
-    mean_known,
-    reference_similarity,
-)
+from fantasyid.evaluation.metrics.measure import likeness
+from fantasyid.evaluation.metrics.measurement import mean_known
 from fantasyid.face.recognizer import unit
 
 E1, E2 = np.array([1.0, 0.0]), np.array([0.0, 1.0])
 BETWEEN = unit([1.0, 1.0])
 
 
-def test_rs_and_ifs_of_known_angles() -> None:
+def steadiness(frames: list) -> list[float | None]:
+    return [likeness(now, [before]) for before, now in pairwise(frames)]
+
+
+def test_likeness_of_known_angles() -> None:
     frames = [E1, BETWEEN, E2, E2]
-    assert reference_similarity(frames, [E1]) == pytest.approx([1, 0.5**0.5, 0, 0])
-    assert reference_similarity(frames, [E1, E2]) == pytest.approx([0.5, 0.5**0.5, 0.5, 0.5])
-    assert interframe_similarity(frames) == [
-        None,
-        *(pytest.approx(v) for v in (0.5**0.5, 0.5**0.5, 1)),
-    ]
+    assert [likeness(e, [E1]) for e in frames] == pytest.approx([1, 0.5**0.5, 0, 0])
+    assert [likeness(e, [E1, E2]) for e in frames] == pytest.approx([0.5, 0.5**0.5, 0.5, 0.5])
+    assert steadiness(frames) == pytest.approx([0.5**0.5, 0.5**0.5, 1])
 
 
-def test_frames_without_a_face_are_left_out_and_never_zero() -> None:
-    frames = [E1, None, E1, E1]
-    assert reference_similarity(frames, [E1]) == [1.0, None, 1.0, 1.0]
-    assert interframe_similarity(frames) == [None, None, None, 1.0]
-    assert mean_known(reference_similarity(frames, [E1])) == 1.0
-    assert mean_known([None, None]) is None
-    assert reference_similarity(frames, []) == [None] * 4
-    assert interframe_similarity([]) == []
+def test_what_cannot_be_compared_is_left_out_and_never_zero() -> None:
+    assert likeness(None, [E1]) is likeness(E1, []) is mean_known([None, None]) is None
+    assert mean_known([1.0, None, 0.5]) == 0.75
 
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 999), count=st.integers(2, 12))
-def test_still_frames_have_ifs_one_and_order_matters_for_ifs_alone(seed: int, count: int) -> None:
+def test_still_frames_are_steady_and_order_matters_for_steadiness(seed: int, count: int) -> None:
     rng = np.random.default_rng(seed)
-    assert interframe_similarity([unit(rng.normal(size=8))] * count)[1:] == pytest.approx(
-        [1.0] * (count - 1)
-    )
-    angles = np.linspace(0, 1.5, count)
-    turning = [np.array([np.cos(a), np.sin(a)]) for a in angles]
+    assert steadiness([unit(rng.normal(size=8))] * count) == pytest.approx([1.0] * (count - 1))
+    turning = [np.array([np.cos(a), np.sin(a)]) for a in np.linspace(0, 1.5, count)]
     shuffled = [turning[i] for i in rng.permutation(count)]
-    means = [mean_known(interframe_similarity(f)) for f in (turning, shuffled)]
-    assert means[0] is not None
-    assert means[1] is not None
-    assert means[0] >= means[1] - 1e-12
-    first, second = (mean_known(reference_similarity(f, [E1])) for f in (turning, shuffled))
-    assert first == pytest.approx(second)
+    ordered, mixed = (mean_known(steadiness(frames)) for frames in (turning, shuffled))
+    assert ordered is not None
+    assert mixed is not None
+    assert ordered >= mixed - 1e-12
 
 
 @pytest.mark.parametrize("vector", [[0.0, 0.0], [np.nan, 1.0]])

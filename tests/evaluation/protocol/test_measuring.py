@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from video_files import write_video
 
 from fantasyid.evaluation.metrics.inception import FILE, build_network
 from fantasyid.evaluation.protocol.journal import Journal
@@ -20,17 +21,9 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def video(people, tmp_path_factory):
     """The astronaut, who goes 4 pixels to the left with every frame."""
-    av = pytest.importorskip("av")
     photo = np.array(Image.open(people / "ann.png"))
-    path = tmp_path_factory.mktemp("video") / "video.mp4"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("h264", rate=8, options={"crf": "10"})
-        stream.width, stream.height, stream.pix_fmt = 320, 304, "yuv420p"
-        for i in range(3):
-            pixels = np.ascontiguousarray(photo[:304, 60 + 4 * i : 380 + 4 * i])
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
-        container.mux(stream.encode())
-    return path
+    pictures = [photo[:304, 60 + 4 * i : 380 + 4 * i] for i in range(3)]
+    return write_video(tmp_path_factory.mktemp("video") / "video.mp4", pictures, crf="10")
 
 
 @pytest.fixture(scope="module")
