@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ src="data:image/jpeg;base64,{{ pictures[row.job] }}">{% endif %}</div>
 <pre>{{ facts.command }}</pre>
 <h3>Prompts</h3><ol>{% for prompt in facts.prompts %}<li>{{ prompt }}{% endfor %}</ol>
 <details><summary>Settings, files, versions and the workflow</summary>
-<pre>{{ settings|tojson(indent=1) }}</pre></details>
+<pre>{{ settings }}</pre></details>
 </html>
 """
 
@@ -97,7 +98,8 @@ def make_report(
         made_at: Date and time; the only thing in it that another run has different.
     """
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
+    hidden = ("command", "prompts", "missing")
+    settings = {key: value for key, value in facts.items() if key not in hidden}
     videos = [
         [
             *(row.reference, row.prompt, row.seed, VARIANTS[row.variant].title),
@@ -122,7 +124,7 @@ def make_report(
             for job, path in sheets.items()
             if path.is_file()
         },
-        settings={k: v for k, v in facts.items() if k not in ("command", "prompts", "missing")},
+        settings=json.dumps(settings, indent=1, ensure_ascii=False),
         value=shown_value,
         columns=COLUMNS,
         heads=HEADS,

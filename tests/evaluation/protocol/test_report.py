@@ -111,7 +111,7 @@ class Page(HTMLParser):
 def test_the_page_stands_alone_and_says_everything(rows, tmp_path):
     sheet = tmp_path / "sheet.jpg"
     sheet.write_bytes(b"\xff\xd8 a picture")
-    facts = {**FACTS, "seeds": [5], "references_sha256": {"ann.png": "0123abcd"}}
+    facts = {**FACTS, "seeds": [5], "references_sha256": {"ann's.png": "0123abcd"}}
     text = make_report(rows, summarise(rows), facts, {"ann-full": sheet}, "today <now>")
     page = Page(text)
     assert not {"script", "link", "iframe", "b>"} & set(page.tags)
@@ -127,7 +127,7 @@ def test_the_page_stands_alone_and_says_everything(rows, tmp_path):
         "0.600 [0.500, 0.700]",
         "a <b>",
         "no video: no face found & so on",
-        "0123abcd",
+        '"ann\'s.png": "0123abcd"',
         "python -m it --set 'a<b'",
         "videos/ann-full.mp4: SHA-256 a1, latent b2",
         "interval of 95% by bootstrap over videos (10000 resamples, seed 0)",
