@@ -231,6 +231,7 @@ def test_ray_gives_the_same_bytes(few: Config, whole: dict[str, bytes], tmp_path
     assert results(tmp_path) == whole
 
 
+@pytest.mark.slow
 def test_nothing_heavy_is_imported_before_it_is_used() -> None:
     code = (
         "import sys, fantasyid.training.curate.run as r\n"

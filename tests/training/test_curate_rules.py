@@ -90,6 +90,7 @@ def test_names_cannot_write_into_the_page(tmp_path: Path) -> None:
     assert "&lt;b&gt;" in page
 
 
+@pytest.mark.slow
 def test_a_file_that_kills_its_process_is_the_only_one_left_out(tmp_path: Path) -> None:
     work = DeadlyWork(Curate(tmp_path, workers=2))
     paths = ["1", "deadly", "2", "3"]

@@ -43,6 +43,7 @@ def trainer(config, cached, validate=None):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_stopped_and_resumed_equals_unbroken(config, cached, tmp_path):
     whole = but(config, train__out=tmp_path / "whole")
     trainer(whole, cached).run()

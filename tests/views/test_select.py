@@ -22,6 +22,7 @@ def best_possible(poses: list[Pose], count: int) -> float:
     return max(least_difference(poses, c) for c in combinations(range(len(poses)), count))
 
 
+@pytest.mark.slow
 @few
 @given(poses=st.lists(angles, min_size=2, max_size=9), count=st.integers(2, 5))
 def test_the_choice_is_at_least_half_as_good_as_the_best(poses: list[Pose], count: int) -> None:
