@@ -58,8 +58,9 @@ class Trainer:
         # on a device is named by torch and runs as it is.
         torch.use_deterministic_algorithms(True, warn_only=True)
         self.waited_s = 0.0
-        self.network = accelerator.prepare(network)
-        self.optimizer = accelerator.prepare(make_optimizer(self.network, config))
+        # Together: FSDP and DeepSpeed put other parameters in the place of those that they share.
+        prepared: Any = accelerator.prepare(network, make_optimizer(network, config))
+        self.network, self.optimizer = prepared
         self.average = Average(self.network, config.train.ema_decay)
         self.schedule = get_scheduler(
             config.train.schedule,

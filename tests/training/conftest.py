@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,23 +52,33 @@ def transforms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def config_of(transforms: Path) -> Callable[[Path], Config]:
+    """`config_of(folder)`: its encoders are never loaded, the cache is written by the tests."""
+
+    def make(folder: Path) -> Config:
+        nowhere = folder / "nowhere"
+        train = Train(
+            folder / "run", steps=6, batch_size=4, precision="no", learning_rate=1e-3, warmup=2,
+            gradient_checkpointing=False, checkpoint_every=3, log_every=1, workers=0,
+            ema_decay=0.9,
+        )  # fmt: skip
+        return Config(
+            folder / "work",
+            Curate(nowhere, frames=9, sizes=((32, 32),)),
+            Weights(*[nowhere] * 6, mesh_transforms=transforms),
+            train,
+            Cache(face_latent_draws=DRAWS, dtype="float32"),
+            Model(base="full", base_sizes=BASE, adapter_sizes=SIZES),
+        )
+
+    return make
+
+
 @pytest.fixture
-def config(tmp_path: Path, transforms: Path) -> Config:
-    """A configuration whose encoders are never loaded: the cache is written by the tests."""
-    nowhere = tmp_path / "nowhere"
-    weights = Weights(*[nowhere] * 6, mesh_transforms=transforms)
-    train = Train(
-        tmp_path / "run", steps=6, batch_size=4, precision="no", learning_rate=1e-3, warmup=2,
-        gradient_checkpointing=False, checkpoint_every=3, log_every=1, workers=0, ema_decay=0.9,
-    )  # fmt: skip
-    return Config(
-        tmp_path / "work",
-        Curate(nowhere, frames=9, sizes=((32, 32),)),
-        weights,
-        train,
-        Cache(face_latent_draws=DRAWS, dtype="float32"),
-        Model(base="full", base_sizes=BASE, adapter_sizes=SIZES),
-    )
+def config(tmp_path: Path, config_of: Callable[[Path], Config]) -> Config:
+    """Of a test's own folder."""
+    return config_of(tmp_path)
 
 
 def but(config: Config, **changes) -> Config:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedType, FullyShardedDataParallelPlugin
+from torch.distributed.tensor import DTensor
 
 from fantasyid.training.batches import Batches
 from fantasyid.training.cache import PARTS
@@ -22,27 +23,28 @@ def main(file: str, kind: str, begun: Any = None) -> None:
 
     Args:
         file: A pickled configuration, rows of its manifest, and the folder of its cache.
-        kind: "ddp" (also of one process), "fsdp1" or "fsdp2".
+        kind: "ddp" (also of one process) or "fsdp".
         begun: An event to set before the first step.
     """
     torch.set_num_threads(1)
     config, rows, folder = pickle.loads(Path(file).read_bytes())  # noqa: S301 (our own test's)
     parts = {name: Part(Path(folder) / name).load() for name in PARTS}
-    plugin = None
-    if kind.startswith("fsdp"):
-        plugin = FullyShardedDataParallelPlugin(
-            fsdp_version=int(kind[-1]),
+    accelerator = Accelerator(cpu=True)
+    if kind == "fsdp":
+        # accelerate turns its FSDP on where there are cards; all below it runs on a CPU as well.
+        accelerator.state.distributed_type = DistributedType.FSDP
+        accelerator.state.fsdp_plugin = FullyShardedDataParallelPlugin(
+            fsdp_version=2,
             auto_wrap_policy="transformer_based_wrap",
             transformer_cls_names_to_wrap=["CogVideoXBlock", "LayerInjector", "KeysValues"],
             cpu_ram_efficient_loading=False,
         )
-    accelerator = Accelerator(cpu=True, fsdp_plugin=plugin)
-    shards = accelerator.distributed_type is DistributedType.FSDP
-    assert shards == (plugin is not None), accelerator.distributed_type
     batches = Batches(
         config, rows, parts, 0.7, accelerator.process_index, accelerator.num_processes
     )
     run = Trainer(config, accelerator, build_network(config), batches)
+    shared = {type(p) for p in run.network.parameters()} == {DTensor}
+    assert shared == (kind == "fsdp")
     if begun is not None:
         begun.set()
     run.run()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 
@@ -45,18 +46,34 @@ def run_spread(tmp_path_factory):
     return run
 
 
+@pytest.fixture(scope="module")
+def alone(config_of, tmp_path_factory, run_spread):
+    """The cache, the configuration and the losses of one process."""
+    folder = tmp_path_factory.mktemp("alone")
+    cache_of(rows_of(8), folder / "cache")
+    config = but(
+        config_of(folder), train__steps=STEPS, train__checkpoint_every=STEPS // 2,
+        train__out=folder / "run",
+    )  # fmt: skip
+    return config, folder / "cache", run_spread(config, rows_of(8), folder / "cache", "ddp", 1)
+
+
+def differ(one: list[float], other: list[float]) -> float:
+    assert len(one) == len(other) == STEPS
+    return max(abs(a - b) for a, b in zip(one, other, strict=True))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["ddp"])
-def test_two_processes_give_the_loss_curve_of_one(config, tmp_path, run_spread, kind):
-    config = but(config, train__steps=STEPS, train__checkpoint_every=STEPS)
-    rows, folder = rows_of(8), tmp_path / "cache"
-    cache_of(rows, folder)
-    one = run_spread(but(config, train__out=tmp_path / "one"), rows, folder, "ddp", 1)
-    two_config = but(config, train__out=tmp_path / "two")
-    two = run_spread(two_config, rows, folder, kind, 2)
-    assert len(one) == len(two) == STEPS
-    assert max(abs(a - b) for a, b in zip(one, two, strict=True)) < 1e-4
-    assert one[-1] < one[0]
-    single = load_file(checkpoints(tmp_path / "one")[-1] / WEIGHTS)
-    shared = load_file(checkpoints(tmp_path / "two")[-1] / WEIGHTS)
-    assert {k: v.shape for k, v in single.items()} == {k: v.shape for k, v in shared.items()}
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+def test_two_processes_give_the_loss_curve_of_one(alone, tmp_path, run_spread, kind):
+    """And where two stop, one goes on."""
+    config, folder, expected = alone
+    assert expected[-1] < expected[0]
+    shared = but(config, train__out=tmp_path / "two")
+    assert differ(run_spread(shared, rows_of(8), folder, kind, 2), expected) < 1e-4
+    whole, last = (checkpoints(run.train.out)[-1] for run in (config, shared))
+    shapes = [{k: v.shape for k, v in load_file(c / WEIGHTS).items()} for c in (whole, last)]
+    assert shapes[0] == shapes[1]
+    shutil.rmtree(last)
+    assert differ(run_spread(shared, rows_of(8), folder, "ddp", 1), expected) < 1e-4
+    assert checkpoints(shared.train.out)[-1].name == whole.name
