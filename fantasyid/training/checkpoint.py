@@ -51,8 +51,8 @@ class Average:
         if not self.parameters:
             return
         decay = min(self.decay, (1 + step) / (10 + step))
-        for shadow, parameter in zip(self.shadow, self.parameters, strict=True):
-            shadow.lerp_(parameter.detach().float(), 1 - decay)
+        weights = [parameter.detach().float() for parameter in self.parameters]
+        torch._foreach_lerp_(self.shadow, weights, 1 - decay)
 
     @torch.no_grad()
     def swap(self) -> None:

@@ -60,7 +60,7 @@ class Curate:
     min_views: int = 2
     min_view_deg: float = 4.0
     max_frontal_deg: float = 25.0
-    min_sharpness: float = 0.004
+    min_sharpness: float = 0.008
     captioner: str = ""
     workers: int = 0
 

@@ -19,6 +19,7 @@ import torch
 from accelerate import Accelerator
 from diffusers.optimization import get_scheduler
 from torch import nn
+from torch.utils import deterministic
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -57,6 +58,8 @@ class Trainer:
         # Sums in a fixed order, so that a resumed run ends in the same bits; what has no such form
         # on a device is named by torch and runs as it is.
         torch.use_deterministic_algorithms(True, warn_only=True)
+        # Not that every new tensor is filled first: nothing reads what it has not written.
+        deterministic.fill_uninitialized_memory = False
         self.waited_s = 0.0
         # Together: FSDP and DeepSpeed put other parameters in the place of those that they share.
         prepared: Any = accelerator.prepare(network, make_optimizer(network, config))

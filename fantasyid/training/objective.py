@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
@@ -30,7 +31,7 @@ def make_optimizer(network: nn.Module, config: Config) -> torch.optim.Optimizer:
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": train.weight_decay},
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    kind: Any = torch.optim.AdamW
+    kind: Any = partial(torch.optim.AdamW, fused=True)
     if train.optimizer == "adamw8bit":
         try:
             from bitsandbytes.optim import AdamW8bit as kind  # pyright: ignore[reportMissingImports]

@@ -93,3 +93,41 @@ def test_the_fingerprint_is_of_what_decides(tmp_path):
 @pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.toml")), ids=lambda p: p.stem)
 def test_the_recipes_can_be_read(recipe):
     load_config(recipe)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "processes"),
+    [
+        ("ddp_16", "multi_gpu", 16),
+        ("fsdp_8", "use_fsdp", 8),
+        ("deepspeed_zero2_8", "use_deepspeed", 8),
+    ],
+)
+def test_accelerate_takes_its_configurations(name, kind, processes, monkeypatch):
+    """Up to the plugin that a training process makes of them; it takes cards to go further."""
+    from accelerate import DeepSpeedPlugin, FullyShardedDataParallelPlugin
+    from accelerate.commands.config.config_args import load_config_from_file
+    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+    from accelerate.utils.launch import prepare_multi_gpu_env
+
+    path, parser = str(ROOT / "recipes" / "accelerate" / f"{name}.yaml"), launch_command_parser()
+    content = load_config_from_file(path)  # refuses keys that it does not know
+    nested = {**(content.fsdp_config or {}), **(content.deepspeed_config or {})}
+    assert nested.keys() <= {action.dest for action in parser._actions}
+    options = parser.parse_args(["--config_file", path, "-m", "fantasyid.training", "train", "x"])
+    options = _validate_launch_command(options)[0]
+    kinds = {"multi_gpu", "use_fsdp", "use_deepspeed"}
+    assert {k for k in kinds if getattr(options, k)} == {kind}
+    assert (options.num_processes, options.mixed_precision) == (processes, "bf16")
+    if kind == "use_deepspeed":
+        plugin = DeepSpeedPlugin(zero_stage=options.zero_stage)
+        assert plugin.deepspeed_config["zero_optimization"]["stage"] == 2
+        return
+    for key, value in prepare_multi_gpu_env(options).items():
+        monkeypatch.setenv(key, value)
+    if kind == "use_fsdp":
+        plugin = FullyShardedDataParallelPlugin()
+        assert plugin.fsdp_version == 2
+        assert plugin.transformer_cls_names_to_wrap == [
+            "CogVideoXBlock", "LayerInjector", "KeysValues",
+        ]  # fmt: skip

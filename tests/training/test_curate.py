@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,6 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RULES: dict = {
     "frames": 9, "sizes": ((320, 240),), "min_shot_s": 1.0, "min_face_px": 48.0,
     "detector": "yunet", "workers": 2,
+    "min_face_share": 0.6,  # two of the three looks that nine frames give
 }  # fmt: skip
 
 
@@ -37,6 +37,18 @@ def config_of(clips: Path, work: Path, models: Path, **changes) -> Config:
     """A configuration of which curation reads its part alone."""
     rules = Curate(clips, **{**RULES, "face_models": (models,), **changes})
     return Config(work, rules, Weights(*[work] * 7), Train(work / "run"))
+
+
+def write_toml(folder: Path, rules: Curate) -> Path:
+    """The file of `config_of`, which curates into `folder / "work"`."""
+    weights = [name for name in Weights.__dataclass_fields__ if name != "adapter"]
+    values = {**RULES, "clips": str(rules.clips), "face_models": list(map(str, rules.face_models))}
+    lines = ['work = "work"', "[train]", 'out = "run"', "[weights]"]
+    lines += [f'{name} = "x"' for name in weights]
+    lines += ["[curate]", *(f"{name} = {json.dumps(value)}" for name, value in values.items())]
+    path = folder / "training.toml"
+    path.write_text("\n".join(lines), "utf-8")
+    return path
 
 
 def quiet(_text: str) -> None:
@@ -194,16 +206,11 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(
     few: Config, whole: dict[str, bytes], tmp_path: Path
 ) -> None:
     """The parent alone is killed, after more and more results; workers go with it."""
-    rules, weights = few.curate, Weights.__dataclass_fields__
-    lines = [f'work = "{tmp_path / "work"}"', "[train]", 'out = "run"', "[weights]"]
-    lines += [f'{name} = "x"' for name in weights if name != "adapter"]
-    lines += ["[curate]", f'clips = "{rules.clips}"', f'face_models = ["{rules.face_models[0]}"]']
-    lines += [f"{k} = {json.dumps(v)}" for k, v in RULES.items()]
-    (tmp_path / "training.toml").write_text("\n".join(lines))
+    toml = write_toml(tmp_path, few.curate)
     store = tmp_path / "work/curated/store"
     for enough in (1, 6):
         process = subprocess.Popen(
-            [sys.executable, "-m", "fantasyid.training", "curate", str(tmp_path / "training.toml")],
+            [sys.executable, "-m", "fantasyid.training", "curate", str(toml)],
             cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=os.environ,
         )  # fmt: skip
         while len(list(store.rglob("*.json"))) < enough and process.poll() is None:
@@ -216,19 +223,36 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")  # Ray warns of its own settings
-@pytest.mark.skipif(
-    "FANTASYID_TEST_RAY" not in os.environ,
-    reason="a Ray cluster leaves threads in this process: set FANTASYID_TEST_RAY to run it alone",
-)
 def test_ray_gives_the_same_bytes(few: Config, whole: dict[str, bytes], tmp_path: Path) -> None:
-    """A local cluster of two workers."""
-    ray = pytest.importorskip("ray", reason="Ray is not installed: .[training-cluster]")
-    try:
-        run_curation(dataclasses.replace(few, work=tmp_path), "ray", quiet)
-    finally:
-        ray.shutdown()
-    assert results(tmp_path) == whole
+    """A local cluster of two workers, in a process of its own as a person starts it."""
+    pytest.importorskip("ray", reason="Ray is not installed: .[training-cluster]")
+    toml = write_toml(tmp_path, few.curate)
+    done = subprocess.run(
+        [sys.executable, "-m", "fantasyid.training", "curate", str(toml), "--engine", "ray"],
+        cwd=ROOT, capture_output=True, text=True, timeout=900, env=os.environ,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert results(tmp_path / "work") == whole
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    "FANTASYID_TEST_TRUTH" not in os.environ,
+    reason="200 clips take half an hour: set FANTASYID_TEST_TRUTH to a seed",
+)
+def test_of_many_drawn_clips_nearly_all_land_where_they_belong(
+    models: Path, tmp_path: Path
+) -> None:
+    """The rules were chosen on seeds 0 and 100; they hold for others."""
+    seed = int(os.environ["FANTASYID_TEST_TRUTH"])
+    truth = draw_clips(tmp_path / "clips", models / "faces", 200, seed)
+    config = config_of(tmp_path / "clips", tmp_path / "work", models)
+    found: dict[str, Verdict] = defaultdict(tuple)
+    run_curation(config, "pool", quiet)
+    for path, reason in reasons((tmp_path / "work/curated/clips.jsonl").read_text().splitlines()):
+        found[path] += (reason,)
+    wrong = {path: found[path] for path in truth if found[path] != truth[path]}
+    assert len(wrong) <= 0.02 * len(truth), wrong
 
 
 @pytest.mark.slow
@@ -257,20 +281,6 @@ def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         run_curation(config_of(tmp_path, tmp_path, tmp_path), "pool", quiet)
 
 
-def test_the_command_says_what_is_wrong(
-    tmp_path: Path, capsys: pytest.CaptureFixture, write_toml: Callable
-) -> None:
-    assert main(["curate", str(write_toml(tmp_path / "nowhere"))]) == 1
+def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["curate", str(write_toml(tmp_path, Curate(tmp_path / "nowhere")))]) == 1
     assert "is no folder" in capsys.readouterr().err
-
-
-@pytest.fixture
-def write_toml(tmp_path: Path) -> Callable[[Path], Path]:
-    def write(clips: Path) -> Path:
-        weights = [f'{n} = "x"' for n in Weights.__dataclass_fields__ if n != "adapter"]
-        lines = ['work = "work"', "[train]", 'out = "run"', "[weights]", *weights]
-        path = tmp_path / "training.toml"
-        path.write_text("\n".join([*lines, "[curate]", f'clips = "{clips}"']))
-        return path
-
-    return write

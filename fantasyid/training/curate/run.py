@@ -138,10 +138,10 @@ def _items(
             continue
         content = store.content_hash(path)
         found: dict[str, Any] = store.read("shots", work.shots_key(content)) or NOT_LOOKED_AT
-        if content in seen:
-            yield Item(name, reason=Reason.DUPLICATE, thumb=_thumb(found))
-        elif "error" in found:
+        if "error" in found:
             yield Item(name, reason=Reason.UNREADABLE, detail=found["error"])
+        elif content in seen:
+            yield Item(name, reason=Reason.DUPLICATE, thumb=_thumb(found))
         else:
             for shot in found["shots"]:
                 thumb, held = shot["thumb"], stretches(found, shot, rules)
