@@ -133,7 +133,9 @@ def make_cache(options: Any, folder: Path) -> tuple[list, dict]:
     angles = tuple(10.0 * view for view in range(VIEWS))
     boxes = ((8.0, 8.0, side - 8.0, side - 8.0),) * options.frames
     rows = [
-        ClipRow(f"{i}", f"{i}.mp4", 0.0, side, side, "words", f"{i}", "", *[angles] * 3, boxes)
+        ClipRow(
+            f"{i}", f"{i}.mp4", 0.0, side, side, "words", f"{i}", "", angles, angles, angles, boxes
+        )
         for i in range(CLIPS)
     ]
     shapes = {

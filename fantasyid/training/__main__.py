@@ -175,6 +175,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (DataError, ValueError) as error:
         print(error, file=sys.stderr)
         return FAILED
+    except OSError as error:
+        print(f"{error}; the same command goes on from here", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return STOPPED

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import (
@@ -52,7 +53,7 @@ class Average:
             return
         decay = min(self.decay, (1 + step) / (10 + step))
         weights = [parameter.detach().float() for parameter in self.parameters]
-        torch._foreach_lerp_(self.shadow, weights, 1 - decay)
+        torch._foreach_lerp_(self.shadow, weights, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
 
     @torch.no_grad()
     def swap(self) -> None:
@@ -105,10 +106,10 @@ def save_checkpoint(
         (partial / STATE).write_text(json.dumps(state, indent=1), "utf-8")
         shutil.rmtree(target, ignore_errors=True)
         os.replace(partial, target)
-    except OSError as error:
+    except (OSError, SafetensorError, RuntimeError) as error:  # RuntimeError: torch.save's
         shutil.rmtree(partial, ignore_errors=True)
         raise DataError(
-            f"{target} cannot be written ({error.strerror}): free some space and start again; the "
+            f"{target} cannot be written ({error}): free some space and start again; the "
             "run goes on from the checkpoint before"
         ) from error
     for old in checkpoints(out)[: -max(1, keep)]:

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -98,6 +99,6 @@ def _write(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> 
     try:
         save_file(tensors, partial, metadata)
         os.replace(partial, path)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         partial.unlink(missing_ok=True)
-        raise DataError(f"{path} cannot be written: {error.strerror}") from error
+        raise DataError(f"{path} cannot be written: {error}") from error

@@ -59,7 +59,7 @@ class Trainer:
         # on a device is named by torch and runs as it is.
         torch.use_deterministic_algorithms(True, warn_only=True)
         # Not that every new tensor is filled first: nothing reads what it has not written.
-        deterministic.fill_uninitialized_memory = False
+        setattr(deterministic, "fill_uninitialized_memory", False)  # noqa: B010 (unknown to pyright)
         self.waited_s = 0.0
         # Together: FSDP and DeepSpeed put other parameters in the place of those that they share.
         prepared: Any = accelerator.prepare(network, make_optimizer(network, config))

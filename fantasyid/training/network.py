@@ -157,7 +157,10 @@ def build_transformer(config: Config) -> CogVideoXTransformer3DModel:
     if path is None:
         torch.manual_seed(config.train.seed)
         sizes = {"use_rotary_positional_embeddings": True, "in_channels": 32, **model.base_sizes}
-        transformer = CogVideoXTransformer3DModel(**sizes)
+        try:
+            transformer = CogVideoXTransformer3DModel(**sizes)
+        except TypeError as error:
+            raise DataError(f"model.base_sizes: {error}") from error
     else:
         transformer = read_transformer(path)
     trains = model.base == "full"

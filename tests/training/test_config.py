@@ -106,12 +106,13 @@ def test_the_recipes_can_be_read(recipe):
 def test_accelerate_takes_its_configurations(name, kind, processes, monkeypatch):
     """Up to the plugin that a training process makes of them; it takes cards to go further."""
     from accelerate import DeepSpeedPlugin, FullyShardedDataParallelPlugin
-    from accelerate.commands.config.config_args import load_config_from_file
+    from accelerate.commands.config.config_args import ClusterConfig, load_config_from_file
     from accelerate.commands.launch import _validate_launch_command, launch_command_parser
     from accelerate.utils.launch import prepare_multi_gpu_env
 
     path, parser = str(ROOT / "recipes" / "accelerate" / f"{name}.yaml"), launch_command_parser()
     content = load_config_from_file(path)  # refuses keys that it does not know
+    assert isinstance(content, ClusterConfig)
     nested = {**(content.fsdp_config or {}), **(content.deepspeed_config or {})}
     assert nested.keys() <= {action.dest for action in parser._actions}
     options = parser.parse_args(["--config_file", path, "-m", "fantasyid.training", "train", "x"])

@@ -73,7 +73,10 @@ class Store:
 
     def write_pictures(self, stage: str, key: str, pictures: dict[str, Tensor]) -> None:
         """Keep pictures beside a result; before it, since a result says that they are there."""
-        put(self._place(stage, key, ".safetensors"), lambda p: save_file(pictures, str(p)))
+        try:
+            put(self._place(stage, key, ".safetensors"), lambda p: save_file(pictures, str(p)))
+        except SafetensorError as error:  # the disk, and no fault of the clip
+            raise OSError(f"views cannot be written: {error}") from error
 
     def _place(self, stage: str, key: str, suffix: str) -> Path:
         return self.root / stage / key[:2] / f"{key}{suffix}"
