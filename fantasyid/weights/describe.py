@@ -34,6 +34,12 @@ PATCHES = "patch_embed.proj.weight"
 BODIES = {6890: "an SMPL body model", 10475: "an SMPL-X body model"}
 
 
+def in_print(text: object, most: int = 80) -> str:
+    """What a file or a server says, fit for a line of ours: cut, and without control characters."""
+    shown = "".join(c if c.isprintable() else "?" for c in str(text)[: most + 1])
+    return shown if len(shown) <= most else shown[:most] + "..."
+
+
 def describe_keys(keys: Iterable[str] | Mapping[str, Any]) -> str:
     """What a file looks like, in words that end a sentence.
 

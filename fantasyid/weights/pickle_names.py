@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from .describe import in_print
+from .pickle_machine import Function, Object, RefusedPickle
+
 ELEMENT_TYPES = ("b1", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8")
-
-
-class RefusedPickle(ValueError):
-    """The pickle asks for something that a file of arrays has no need of."""
+MAX_AXES, MAX_SIZE = 16, 1 << 40
 
 
 class ElementType:
@@ -21,11 +20,12 @@ class ElementType:
     __slots__ = ("code", "order")
 
     def __init__(self, code: Any, *_align_and_copy: Any) -> None:
-        self.code, self.order = str(code).lstrip("<|="), "<"
+        self.code = code.lstrip("<|=") if isinstance(code, str) else ""
+        self.order = "<"
         if self.code not in ELEMENT_TYPES:
-            raise RefusedPickle(f"arrays of element type {self.code!r} are not read")
+            raise RefusedPickle(f"arrays of element type {in_print(self.code)!r} are not read")
 
-    def __setstate__(self, state: Any) -> None:
+    def set_state(self, state: Any) -> None:
         if not isinstance(state, tuple) or len(state) < 2 or state[1] not in ("<", ">", "|", "="):
             raise RefusedPickle("an element type has an unknown byte order")
         self.order = ">" if state[1] == ">" else "<"
@@ -36,23 +36,11 @@ class Array:
 
     __slots__ = ("values",)
 
-    def __setstate__(self, state: Any) -> None:
+    def set_state(self, state: Any) -> None:
         if not isinstance(state, tuple) or len(state) not in (4, 5):
             raise RefusedPickle("an array has a state of an unknown form")
         shape, element, fortran, raw = state[-4:]
         self.values = _values(raw, element, shape, "F" if fortran else "C")
-
-
-class Object:
-    """Stands for an object of which only the attributes count."""
-
-    __slots__ = ("state",)
-
-    def __setstate__(self, state: Any) -> None:
-        parts = [p for p in (state if isinstance(state, tuple) else (state,)) if p is not None]
-        if not all(isinstance(part, dict) for part in parts):
-            raise RefusedPickle(f"{type(self).__name__} has a state of unknown form")
-        self.state = {key: value for part in parts for key, value in part.items()}
 
 
 class Chumpy(Object):
@@ -79,26 +67,17 @@ class Coo(Object):
     __slots__ = ()
 
 
-class _Function:
-    """Stands for a function: calls ours, and has nothing that a pickle could set."""
-
-    __slots__ = ("_call",)
-
-    def __init__(self, call: Callable[..., Any]) -> None:
-        self._call = call
-
-    def __call__(self, *arguments: Any) -> Any:
-        return self._call(*arguments)
-
-    def __setstate__(self, state: Any) -> None:
-        raise RefusedPickle("it sets the attributes of a function")
-
-
 def _refuse_call(*_arguments: Any) -> Any:
     raise RefusedPickle("it calls a name that is only ever passed on")
 
 
-_NDARRAY, _OBJECT = _Function(_refuse_call), _Function(_refuse_call)
+_NDARRAY, _OBJECT = Function(_refuse_call), Function(_refuse_call)
+
+
+def is_shape(shape: Any) -> bool:
+    """Whether it is a tuple of few sizes, whose product is short."""
+    sizes = isinstance(shape, tuple) and len(shape) <= MAX_AXES
+    return sizes and all(type(n) is int and 0 <= n < MAX_SIZE for n in shape)
 
 
 def _values(raw: Any, element: Any, shape: Any, order: Any) -> np.ndarray:
@@ -106,7 +85,7 @@ def _values(raw: Any, element: Any, shape: Any, order: Any) -> np.ndarray:
     raw = raw.encode("latin-1") if isinstance(raw, str) else raw
     if not isinstance(raw, bytes | bytearray) or not isinstance(element, ElementType):
         raise RefusedPickle("an array is not made of plain numbers")
-    if not isinstance(shape, tuple) or any(type(n) is not int or n < 0 for n in shape):
+    if not is_shape(shape):
         raise RefusedPickle("an array has a shape that is not a tuple of sizes")
     dtype = np.dtype(element.order + element.code)
     if math.prod(shape) * dtype.itemsize != len(raw):
@@ -162,13 +141,13 @@ _TABLE: tuple[tuple[tuple[str, ...], str, Any], ...] = (
     (("scipy.sparse.csr", "scipy.sparse._csr"), "csr_matrix", Csr),
     (("scipy.sparse.coo", "scipy.sparse._coo"), "coo_matrix", Coo),
     (("numpy",), "ndarray", _NDARRAY),
-    (("numpy",), "dtype", _Function(ElementType)),
-    (("numpy.core.multiarray", "numpy._core.multiarray"), "_reconstruct", _Function(_reconstruct)),
-    (("numpy.core.numeric", "numpy._core.numeric"), "_frombuffer", _Function(_from_buffer)),
-    (("_codecs",), "encode", _Function(_encode)),
-    (("__builtin__", "builtins"), "set", _Function(_make_set)),
-    (("__builtin__", "builtins"), "bytes", _Function(_empty_bytes)),
+    (("numpy",), "dtype", Function(ElementType)),
+    (("numpy.core.multiarray", "numpy._core.multiarray"), "_reconstruct", Function(_reconstruct)),
+    (("numpy.core.numeric", "numpy._core.numeric"), "_frombuffer", Function(_from_buffer)),
+    (("_codecs",), "encode", Function(_encode)),
+    (("__builtin__", "builtins"), "set", Function(_make_set)),
+    (("__builtin__", "builtins"), "bytes", Function(_empty_bytes)),
     (("__builtin__", "builtins"), "object", _OBJECT),
-    (("copy_reg", "copyreg"), "_reconstructor", _Function(_make_object)),
+    (("copy_reg", "copyreg"), "_reconstructor", Function(_make_object)),
 )
 ALLOWED = {(module, name): stand_in for modules, name, stand_in in _TABLE for module in modules}

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from .describe import describe_keys
 from .header import SUFFIXES, Form, read_header, sniff
+from .torch_file import load_torch_file
 
 
 def read_weights(
@@ -41,23 +41,22 @@ def read_weights(
 def read_torch_file(path: Path) -> dict[str, Any]:
     """Read a `.pt`, `.pth`, `.bin` or `.tar` of torch, tensors only.
 
-    Files in the zip format are mapped into memory: pages are read when they are used.
+    They are mapped into memory: pages are read when they are used.
 
     Raises:
         ValueError: The file is no torch file, or holds something other than tensors and plain
             containers (which is never executed).
     """
-    form = sniff(path)
-    if path.suffix in SUFFIXES:
+    if path.suffix in SUFFIXES and sniff(path) is not Form.SAFETENSORS:
         raise ValueError(f"{path} is no safetensors file but one of torch: rename it to .pt")
+    sniff(path)  # names what is often saved instead
     try:
-        content = torch.load(
-            path, map_location="cpu", weights_only=True, mmap=form is Form.TORCH_ZIP
-        )
-    except Exception as error:
+        content = load_torch_file(path)
+    except ValueError as error:
         raise ValueError(
-            f"{path} cannot be read as a torch file of plain tensors: {_first_line(error)}"
-        ) from error
+            f"{path} cannot be read as a torch file of plain tensors: {error}. If it is one, load "
+            "it where it was made and save the tensors alone, best as safetensors"
+        ) from None
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}, expected a dict of tensors")
     return content

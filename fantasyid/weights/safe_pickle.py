@@ -1,71 +1,39 @@
 """Reads the two pickles of the field (FLAME models, mesh transforms) without running them.
 
-A pickle is a program that names functions to call. It is read through twice: `pickletools` lists
-its steps, of which only those that files of arrays need are let through, in bounded number; then
-`pickle.Unpickler` runs it with an allow-list, in which every name stands for something here that
-only keeps what it is given. Arrays are made from their bytes after their sizes have been checked.
+A pickle is a program that names functions to call. `pickle_machine` runs it with an allow-list, in
+which every name stands for something here that only keeps what it is given. Arrays are made from
+their bytes after their sizes have been checked.
 """
 
 from __future__ import annotations
 
 import io
-import pickle
-import pickletools
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .describe import in_print
 from .header import Form, sniff
-from .pickle_names import ALLOWED, Array, Chumpy, Coo, Csc, Object, RefusedPickle, Select
+from .pickle_machine import MAX_BYTES, Object, RefusedPickle, run_pickle
+from .pickle_names import ALLOWED, Array, Chumpy, Coo, Csc, Select
 
 __all__ = ["RefusedPickle", "read_pickle"]
 
-MAX_FILE_BYTES = 512 * 1024 * 1024
-MAX_STEPS = 1_000_000
+MAX_FILE_BYTES = MAX_BYTES
 MAX_DEPTH = 4
 MAX_VALUES = 100_000
 MAX_MATRIX_SIDE = 1 << 20
-_STEPS = {step.code: step for step in pickletools.opcodes}
-REFUSED_STEPS = {
-    *("EXT1", "EXT2", "EXT4", "INST", "OBJ", "NEWOBJ_EX", "PERSID", "BINPERSID"),
-    *("NEXT_BUFFER", "READONLY_BUFFER"),
-}
-BROKEN_PICKLE = (
-    pickle.UnpicklingError, EOFError, AttributeError, TypeError, ValueError, LookupError,
-    ArithmeticError, MemoryError, RecursionError, NotImplementedError, struct.error,
-)  # fmt: skip
+BROKEN_PICKLE = (TypeError, ValueError, LookupError, MemoryError, struct.error)
 
 
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module_name: str, global_name: str, /) -> Any:
-        try:
-            return ALLOWED[(module_name, global_name)]
-        except KeyError:
-            raise RefusedPickle(f"it asks for {module_name}.{global_name}") from None
-
-
-def _check_steps(content: bytes) -> None:
-    """Refuse steps that files of arrays do not use, too many steps, and a vast memo."""
-    file = io.BytesIO(content)
-    for number in range(MAX_STEPS):
-        step = _STEPS.get(file.read(1).decode("latin-1"))
-        if step is None:
-            raise pickle.UnpicklingError(f"no pickle step at byte {file.tell()}")
-        argument: Any = None
-        if step.name == "STRING":  # pickletools expects ASCII, Python 2 wrote bytes
-            file.readline()
-        elif step.arg is not None:
-            argument = step.arg.reader(file)
-        if step.name in REFUSED_STEPS:
-            asked = str(argument or "").replace(" ", ".")[:80]
-            raise RefusedPickle(f"it holds the step {step.name} {asked} at {number}")
-        if step.name.endswith("PUT") and int(argument) > MAX_STEPS:
-            break
-        if step.name == "STOP":
-            return
-    raise RefusedPickle("it has more steps than arrays need")
+def _find(module: str, name: str) -> Any:
+    try:
+        return ALLOWED[(module, name)]
+    except KeyError:
+        raise RefusedPickle(f"it asks for {in_print(f'{module}.{name}')}") from None
 
 
 def read_pickle(path: str | Path) -> dict[str, Any]:
@@ -96,8 +64,7 @@ def read_pickle(path: str | Path) -> dict[str, Any]:
         raise ValueError(f"{path}: this is a zip archive (unpack it and give the .pkl inside)")
     content = path.read_bytes()
     try:
-        _check_steps(content)
-        loaded = _Unpickler(io.BytesIO(content), encoding="latin1").load()
+        loaded = run_pickle(io.BytesIO(content), _find)
         if not isinstance(loaded, dict):
             raise ValueError(f"it holds a {type(loaded).__name__}, expected a dict of arrays")
         return _Plain().of(loaded)
@@ -108,22 +75,22 @@ def read_pickle(path: str | Path) -> dict[str, Any]:
         ) from None
     except BROKEN_PICKLE as error:
         raise ValueError(
-            f"{path}: not a complete pickle ({type(error).__name__}: {str(error)[:200]}). The "
+            f"{path}: not a complete pickle ({type(error).__name__}: {in_print(error, 200)}). The "
             "download may have been cut short; expected a FLAME model or mesh transforms"
         ) from error
 
 
 class _Plain:
-    """Turns stand-ins into arrays, within limits on depth and number."""
+    """Turns stand-ins into arrays, within limits on depth, number and bytes."""
 
     def __init__(self) -> None:
-        self.values_left = MAX_VALUES
+        self.values_left, self.bytes_left = MAX_VALUES, MAX_BYTES
 
     def of(self, value: Any, depth: int = 0) -> Any:
         self.values_left -= 1
         if depth > MAX_DEPTH or self.values_left < 0:
             raise RefusedPickle("it is nested deeper, or has more values, than arrays need")
-        if value is None or isinstance(value, bool | int | float | str | bytes | frozenset):
+        if value is None or isinstance(value, bool | int | float | str | bytes | set | frozenset):
             return value
         if isinstance(value, list | tuple):
             return [self.of(item, depth + 1) for item in value]
@@ -135,12 +102,25 @@ class _Plain:
             return value.values
         if isinstance(value, Object):
             state = {key: self.of(v, depth + 1) for key, v in value.state.items() if key in _READ}
+            arrays = [v for v in state.values() if isinstance(v, np.ndarray)]
+            self.bytes_left -= sum(v.nbytes for v in arrays) + ROW_BYTES * sum(_shape(state) or ())
+            if self.bytes_left < 0:
+                raise RefusedPickle("its arrays are larger than a file of them may be")
             return _array_of(value, state)
         raise RefusedPickle(f"it holds a value of type {type(value).__name__}")
 
 
 _READ = ("x", "a", "idxs", "preferred_shape", "_shape", "shape", "data", "indices", "indptr",
          "row", "col", "coords")  # fmt: skip
+ROW_BYTES = 32  # what a sparse matrix takes for each row and column while it is sorted
+
+
+def _shape(state: dict[str, Any]) -> tuple[int, int] | None:
+    """The size of a sparse matrix, if it is one."""
+    shape = state.get("_shape", state.get("shape"))
+    pair = isinstance(shape, list) and len(shape) == 2
+    fits = pair and all(type(n) is int and 0 <= n <= MAX_MATRIX_SIDE for n in shape)
+    return (shape[0], shape[1]) if fits else None
 
 
 def _array_of(value: Object, state: dict[str, Any]) -> Any:
@@ -158,24 +138,28 @@ def _array_of(value: Object, state: dict[str, Any]) -> Any:
         chosen = array("a").ravel()[array("idxs", "iu")]
         shape = state.get("preferred_shape")
         return chosen if shape is None else chosen.reshape(shape)
-    shape = state.get("_shape", state.get("shape"))
-    if not (
-        isinstance(shape, list)
-        and len(shape) == 2
-        and all(type(n) is int and 0 <= n <= MAX_MATRIX_SIDE for n in shape)
-    ):
-        raise RefusedPickle(f"a sparse matrix has the shape {shape}")
+    return _matrix_of(value, state, array)
+
+
+def _matrix_of(value: Object, state: dict[str, Any], array: Callable[..., np.ndarray]) -> Any:
+    """A sparse matrix from its lists, by column."""
+    size = _shape(state)
+    if size is None:
+        raise RefusedPickle(f"a sparse matrix has the shape {in_print(state.get('_shape'))}")
     from scipy import sparse  # checks indices against the shape, and sorts by column
 
-    data, size = array("data"), (shape[0], shape[1])
+    def indices(name: str) -> np.ndarray:  # signed, or a step back would look like one ahead
+        return array(name, "iu").astype(np.int64)
+
+    data = array("data")
     try:
         if isinstance(value, Coo):
             if "coords" in state:
                 state["row"], state["col"] = state["coords"]
-            matrix = sparse.coo_matrix((data, (array("row", "iu"), array("col", "iu"))), size)
+            matrix = sparse.coo_matrix((data, (indices("row"), indices("col"))), size)
         else:
             kind = sparse.csc_matrix if isinstance(value, Csc) else sparse.csr_matrix
-            parts = data, array("indices", "iu"), array("indptr", "iu")
+            parts = data, indices("indices"), indices("indptr")
             matrix = kind(parts, size)
             matrix.check_format(full_check=True)
             if len(data) != len(parts[1]) or parts[2][-1] != len(data):
