@@ -7,17 +7,20 @@ were searched and where to get the file, at queue time, before anything runs.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import folder_paths
 
+from ..weights.describe import in_print
 from ..weights.download.files import how_to_get
 from ..weights.identity_file import is_identity_file
+from ..whole_file import write_numbered
 
 FOLDER = "fantasyid"
 EXTENSIONS = {".safetensors", ".pt", ".pth", ".bin", ".tar", ".pkl"}
+MOST_CHARACTERS = 200  # of a name, as most file systems have it, less number and ending
 # Folders of the host that hold a user's own files, and how a drop-down marks names from them.
 OWN_FOLDERS = {"input": "", "output": " [output]"}
 
@@ -182,6 +185,33 @@ def validate_files(*chosen: tuple[FileKind, str | None]) -> bool | str:
         except FileNotFoundError as error:
             return str(error)
     return True
+
+
+def save_new(prefix: str, contents: Mapping[str, bytes]) -> Path:
+    """Write files into the host's output folder, under a number that no file there has.
+
+    Args:
+        prefix: The name before the number; folders and the host's %date% words work.
+        contents: Ending to content.
+
+    Returns:
+        The path of the first file.
+
+    Raises:
+        ValueError: The prefix is no name, is too long, or leads out of the output folder.
+        OSError: The disk is full or refuses; names the file.
+    """
+    # The host counts the files of the last word only, so that "people/" would count none.
+    parts = [part for part in prefix.replace("\\", "/").split("/") if part not in ("", ".")]
+    if not parts or ".." in parts or any(len(part) > MOST_CHARACTERS for part in parts):
+        raise ValueError(
+            f"filename_prefix: {in_print(prefix)!r} is no name for a file in the output folder: "
+            f"give at most {MOST_CHARACTERS} characters, without '..'"
+        )
+    folder, name, number, _, _ = folder_paths.get_save_image_path(
+        "/".join(parts), folder_paths.get_output_directory()
+    )
+    return write_numbered(Path(folder), name, number, contents)
 
 
 def fingerprint(*chosen: tuple[FileKind, str]) -> str:

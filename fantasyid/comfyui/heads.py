@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -20,6 +19,7 @@ from ..geometry.edit import SIDES, HeadEdit, describe_movement, edit_vertices
 from ..geometry.files import check_flame_vertices, mesh_bytes, read_mesh
 from ..geometry.render import rasterize, render_views
 from ..identity import FaceGeometry
+from .files import save_new
 
 
 def load_geometry(path: Path, adapter: Any | None) -> FaceGeometry:
@@ -119,12 +119,10 @@ def save_geometry(
         raise ValueError(f"there is no head to save: {geometry.empty_reason}")
     triangles = _triangles(geometry) if form == "glb" else geometry.triangles
     content = mesh_bytes(form, geometry.head, triangles)
-    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
-        prefix, folder_paths.get_output_directory()
-    )
-    path = Path(folder) / f"{name}_{counter:05}_.{form}"
-    path.write_bytes(content)
-    shown = {"filename": path.name, "subfolder": subfolder.replace(os.sep, "/"), "type": "output"}
+    path = save_new(prefix, {f".{form}": content})
+    subfolder = path.parent.relative_to(folder_paths.get_output_directory()).as_posix()
+    place = "" if subfolder == "." else subfolder
+    shown = {"filename": path.name, "subfolder": place, "type": "output"}
     return path, Types.File3D(str(path), form), {"3d": [shown]}
 
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from ..combine import blend_identities
 from ..identity import THUMBNAIL_SIZE, FaceGeometry, FaceTokens, Identity, identity_mismatch
 from ..weights.fingerprint import shown
-from ..weights.identity_file import read_identity, write_identity
-from .files import IDENTITY, find
+from ..weights.identity_file import identity_bytes, read_identity
+from .files import IDENTITY, find, save_new
 from .stages import describe_identity, fuse
 from .weights import Adapter, FaceEncoder
 
@@ -34,12 +34,7 @@ def save_identity(identity: Identity, prefix: str, note: str) -> Path:
     if note.strip():
         origin = replace(identity.provenance, note=note.strip())
         identity = replace(identity, provenance=origin)
-    folder, name, counter, _, _ = folder_paths.get_save_image_path(
-        prefix, folder_paths.get_output_directory()
-    )
-    path = Path(folder) / f"{name}_{counter:05}_{SUFFIX}"
-    write_identity(path, identity)
-    return path
+    return save_new(prefix, {SUFFIX: identity_bytes(identity)})
 
 
 def saved_result(path: Path) -> dict[str, list[dict[str, str]]]:

@@ -16,14 +16,14 @@ from torch import Tensor
 
 from ..evaluation.metrics import inception
 from ..evaluation.metrics.measure import Tools, embed_reference, measure, recognizer_or_why
-from ..evaluation.metrics.measurement import Measurement, as_json, describe, write_csv
+from ..evaluation.metrics.measurement import Measurement, as_csv, as_json, describe
 from ..evaluation.metrics.plot import draw_plot, draw_worst
 from ..face.align import CONTINUE, STOP, FaceChoice, align_faces
 from ..face.recognizer import Embedding, Recognizer, find_recognizer
 from ..face.sources import FaceSources, open_clip_detector
 from ..identity import FaceCrops
 from .collect import count_frames, read_frames
-from .files import FOLDER, INSIGHTFACE, searched_folders
+from .files import FOLDER, INSIGHTFACE, save_new, searched_folders
 from .images import check_photos
 
 
@@ -185,12 +185,8 @@ def _inception_file() -> Path | None:
 
 def _write(measured: Measurement, prefix: str) -> str:
     """Write CSV and JSON into the output folder, and say where."""
-    folder, name, counter, _, _ = folder_paths.get_save_image_path(
-        prefix, folder_paths.get_output_directory()
-    )
-    path = Path(folder) / f"{name}_{counter:05}_.json"
-    path.write_text(as_json(measured), encoding="utf-8")
-    write_csv(measured, path.with_suffix(".csv"))
+    contents = {".json": as_json(measured), ".csv": as_csv(measured)}
+    path = save_new(prefix, {ending: text.encode() for ending, text in contents.items()})
     return f"Written: {path} and {path.with_suffix('.csv').name}."
 
 

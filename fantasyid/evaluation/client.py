@@ -14,6 +14,7 @@ import aiohttp
 import requests
 from yarl import URL
 
+from ..whole_file import write_whole
 from .answers import (
     Ending,
     Graph,
@@ -30,7 +31,6 @@ from .answers import (
 from .answers import (
     title_of as title_of,
 )
-from .protocol.journal import write_whole
 
 TIMEOUT_S = 60.0
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")

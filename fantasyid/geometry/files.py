@@ -17,7 +17,7 @@ from .normals import vertex_normals
 from .ply import fans, parse_ply
 
 FORMATS = ("ply", "obj", "glb")
-MAX_FILE_BYTES = 256 * 1024 * 1024
+MAX_FILE_BYTES = 32 * 1024 * 1024  # a head has 1
 PLAUSIBLE_DIAGONAL_M = (0.15, 1.5)
 PLAUSIBLE_DEPTH_M = 0.5
 

@@ -15,6 +15,7 @@ NUMBER_TYPES = {
     "float": "f4", "double": "f8", "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2",
     "int32": "i4", "uint32": "u4", "float32": "f4", "float64": "f8",
 }  # fmt: skip
+MAX_RUNS = 100_000  # a head has 10,000 faces
 CORNER_NAMES = ("vertex_indices", "vertex_index")
 CUT_SHORT = "the file ends before its last number; it is cut short"
 
@@ -141,35 +142,77 @@ def _read_columns(
 def _read_lists(element: Element, body: memoryview, place: int) -> tuple[np.ndarray, int]:
     """The triangles of an element with lists, and the place behind it.
 
-    Python only adds up how long the rows are; their corners are gathered at once.
+    Rows whose lists are as long as those of the row before are taken together, however many.
     """
-    steps = [
-        (p.number.itemsize, p.count and _at_each_byte(body, p.count), p.name in CORNER_NAMES)
-        for p in element.properties
-    ]
     starts, counts = array("i"), array("i")  # no file is longer than they reach
-    for _ in range(element.num_rows):
-        for (size, counted, are_corners), prop in zip(steps, element.properties, strict=True):
-            count = 1
-            if counted is not None and prop.count:
-                if place >= len(counted):
-                    raise ValueError(CUT_SHORT)
-                count = int(counted[place])
-                if count < 0 or count != counted[place]:
-                    raise ValueError(f"a list of {element.name} has {counted[place]:g} entries")
-                place += prop.count.itemsize
-                if are_corners and 3 <= count <= len(body):
-                    starts.append(place)
-                    counts.append(count)
-            place += count * size
-        if place > len(body):
-            raise ValueError(CUT_SHORT)
+    row = 0
+    for _ in range(MAX_RUNS):
+        if row >= element.num_rows:
+            break
+        lengths, length = _row_at(element, body, place)
+        same = _equal_rows(element, body, place, lengths, length, element.num_rows - row)
+        at = place
+        for prop, count in zip(element.properties, lengths, strict=True):
+            at += prop.count.itemsize if prop.count else 0
+            if prop.name in CORNER_NAMES and prop.count and count >= 3:
+                starts.frombytes((at + length * np.arange(same, dtype=np.int32)).tobytes())
+                counts.frombytes(np.full(same, count, np.int32).tobytes())
+            at += count * prop.number.itemsize
+        row, place = row + same, place + same * length
+    if row < element.num_rows:
+        raise ValueError(
+            f"the rows of {element.name} change their length more than {MAX_RUNS} times"
+        )
     corners = next((p.number for p in element.properties if p.name in CORNER_NAMES), None)
     if corners is None or not starts:
         return np.empty((0, 3), np.int32), place
     numbers = _at_each_byte(body, corners)
     found = np.frombuffer(starts, np.int32), np.frombuffer(counts, np.int32)
     return fans(numbers, *found, corners.itemsize), place
+
+
+def _row_at(element: Element, body: memoryview, place: int) -> tuple[list[int], int]:
+    """How many numbers each property of the row at `place` has, and its bytes."""
+    lengths, at = [], place
+    for prop in element.properties:
+        count = 1
+        if prop.count:
+            if at + prop.count.itemsize > len(body):
+                raise ValueError(CUT_SHORT)
+            found = np.frombuffer(body, prop.count, 1, at)[0]
+            if not 0 <= found <= len(body) or found != int(found):
+                raise ValueError(f"a list of {element.name} has {found:g} entries")
+            count = int(found)
+            at += prop.count.itemsize
+        lengths.append(count)
+        at += count * prop.number.itemsize
+    if at > len(body):
+        raise ValueError(CUT_SHORT)
+    return lengths, at - place
+
+
+def _equal_rows(
+    element: Element, body: memoryview, place: int, lengths: list[int], length: int, most: int
+) -> int:
+    """How many rows from `place` on have lists of the same lengths, 1 to `most`."""
+    if not length:
+        return most
+    rows, known, block = min(most, (len(body) - place) // length), 1, 64
+    while known < rows:
+        end = min(known + block, rows)
+        block *= 2
+        same, at = np.ones(end - known, bool), place + known * length
+        for prop, count in zip(element.properties, lengths, strict=True):
+            if prop.count:
+                same &= (
+                    _at_each_byte(body, prop.count)[at : at + len(same) * length : length] == count
+                )
+                at += prop.count.itemsize
+            at += count * prop.number.itemsize
+        if not same.all():
+            return known + int(same.argmin())
+        known = end
+    return known
 
 
 def fans(numbers: np.ndarray, starts: np.ndarray, counts: np.ndarray, size: int = 1) -> np.ndarray:

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import fields
@@ -40,6 +39,7 @@ from ..identity import (
     Provenance,
 )
 from ..shapes import Shapes
+from ..whole_file import write_whole
 from .describe import describe_keys
 from .header import DTYPE_NAMES, TensorEntry, header_bytes, read_header
 
@@ -67,10 +67,15 @@ HASH = re.compile(r"[0-9a-f]{64}")
 
 
 def write_identity(path: Path, identity: Identity) -> None:
-    """Write an identity file; a file under its name is replaced in one step.
+    """Write `identity_bytes`; a file under that name is replaced in one step."""
+    content = identity_bytes(identity)
+    write_whole(path, lambda file: file.write(content))
+
+
+def identity_bytes(identity: Identity) -> bytes:
+    """The content of an identity file.
 
     Args:
-        path: Where to; the folder must be there.
         identity: Tokens of any float type; they are kept as float32.
 
     Raises:
@@ -87,13 +92,8 @@ def write_identity(path: Path, identity: Identity) -> None:
         _check_values(tensors)
     except ValueError as error:
         raise ValueError(f"the identity cannot be saved: {error}") from None
-    half = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        content = [t.numpy().tobytes() for t in tensors.values()]
-        half.write_bytes(b"".join([header_bytes(entries, words), *content]))
-        os.replace(half, path)
-    finally:
-        half.unlink(missing_ok=True)
+    content = [t.numpy().tobytes() for t in tensors.values()]
+    return b"".join([header_bytes(entries, words), *content])
 
 
 def read_identity(path: Path) -> Identity:

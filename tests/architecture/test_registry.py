@@ -24,8 +24,6 @@ FLAGGED = {
     "marshal", "pty", "telnetlib",
 }  # fmt: skip
 FLAGGED_CALLS = {"exec", "eval", "compile", "__import__", "os.system", "os.popen"}
-# FLAME and DECA are pickles: an `Unpickler` whose `find_class` knows a list reads them.
-EXCEPTIONS = {"fantasyid/weights/safe_pickle.py": {"pickle"}}
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +78,7 @@ def test_it_has_what_comfyui_loads_and_nothing_else(packed):
 def test_it_has_nothing_that_the_scanner_flags(packed):
     code = [path for path in packed if path.endswith(".py")]
     found = {path: flagged((ROOT / path).read_text("utf-8")) for path in code}
-    assert {path: words for path, words in found.items() if words} == EXCEPTIONS
+    assert {path: words for path, words in found.items() if words} == {}
 
 
 @pytest.mark.parametrize(

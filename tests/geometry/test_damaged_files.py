@@ -82,7 +82,7 @@ POINT = ascii_ply(1, 1) + "1 2 3\n"
         ("m.ply", POINT + "3 0 0 nan\n", "not whole numbers"),
         ("m.ply", POINT + "-1\n", "has -1 entries"),
         ("m.ply", POINT + "3.5 0 0 0\n", "has 3.5 entries"),
-        ("m.ply", POINT + "inf 0 0 0\n", "infinity"),
+        ("m.ply", POINT + "inf 0 0 0\n", "has inf entries"),
         ("m.obj", "v 1 2 3\nv 1 2\n", "line 2 is not understood: 'v 1 2'"),
         ("m.obj", "v 1 2 3\nf 1 1\n", "line 2 is not understood"),
         ("m.obj", "v 1 2 3\nf 1 1 0\n", "line 2 is not understood"),

@@ -18,8 +18,9 @@ from ...face.recognizer import AUTO, CHOICES
 from ...face.sources import DETECTORS, FaceSources, open_clip_detector
 from ...views.frames import frames_of_video
 from ...views.photos import read_photo
+from ..protocol.journal import write_text
 from .measure import Tools, embed_reference, measure, recognizer_or_why
-from .measurement import as_json, describe, write_csv
+from .measurement import as_csv, as_json, describe
 from .plot import draw_plot, draw_worst
 
 
@@ -46,20 +47,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser().parse_args(arguments)
     missing: list[str] = []
     try:
+        _check_out(given.clips, given.out)
         tools = _tools(given, missing)
         for clip in given.clips:
             measured = measure(frames_of_video(str(clip)), tools)
             sys.stdout.write(f"{clip}\n{describe(measured, missing)}\n")
             if given.out is not None:
-                given.out.mkdir(parents=True, exist_ok=True)
-                (given.out / f"{clip.stem}.json").write_text(as_json(measured), encoding="utf-8")
-                write_csv(measured, given.out / f"{clip.stem}.csv")
+                write_text(given.out / f"{clip.stem}.json", as_json(measured))
+                write_text(given.out / f"{clip.stem}.csv", as_csv(measured))
                 _save(draw_plot(measured), given.out / f"{clip.stem}_plot.png")
                 _save(draw_worst(measured), given.out / f"{clip.stem}_worst.png")
-    except (ValueError, FileNotFoundError, ImportError) as error:
+    except (ValueError, FileNotFoundError, FileExistsError, ImportError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
     return 0
+
+
+def _check_out(clips: Sequence[Path], out: Path | None) -> None:
+    """Refuse to write what one clip gives over what another one gave, now or before."""
+    stems = [clip.stem for clip in clips]
+    twice = next((stem for stem in stems if stems.count(stem) > 1), None)
+    if out is not None and twice is not None:
+        raise ValueError(f"two clips are called {twice}: give each run one of them, and its --out")
+    there = [out / f"{stem}.json" for stem in stems] if out is not None else []
+    for path in there:
+        if path.exists():
+            raise FileExistsError(f"{path} is there already: choose another --out")
 
 
 def _tools(given: argparse.Namespace, missing: list[str]) -> Tools:

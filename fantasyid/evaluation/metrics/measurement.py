@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -172,13 +172,14 @@ def as_json(measured: Measurement) -> str:
     return json.dumps(content, indent=1, allow_nan=False)
 
 
-def write_csv(measured: Measurement, path: Path) -> None:
+def as_csv(measured: Measurement) -> str:
     """One row per frame; a cell is empty where there is nothing to measure."""
     names = [f.name for f in fields(FrameValues) if f.name != "box"]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow([*names, "x0", "y0", "x1", "y1"])
-        for frame in measured.frames:
-            cells = [getattr(frame, name) for name in names]
-            cells[names.index("cut")] = int(frame.cut)
-            writer.writerow(["" if c is None else c for c in (*cells, *(frame.box or [None] * 4))])
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow([*names, "x0", "y0", "x1", "y1"])
+    for frame in measured.frames:
+        cells = [getattr(frame, name) for name in names]
+        cells[names.index("cut")] = int(frame.cut)
+        writer.writerow(["" if c is None else c for c in (*cells, *(frame.box or [None] * 4))])
+    return text.getvalue()

@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from filelock import FileLock, Timeout
+
+from ...whole_file import write_whole
 
 Entry = dict[str, Any]
 
@@ -77,27 +79,6 @@ def parse_lines(data: bytes, path: Path) -> tuple[list[Entry], int]:
             ) from error
         entries.append(entry)
     return entries, whole
-
-
-def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file so that it is there whole or not at all.
-
-    Args:
-        path: Of the file; an older one is replaced, missing folders are made.
-        write: Writes the content.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    half = path.with_name(path.name + ".tmp")
-    try:
-        with half.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(half, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            half.unlink(missing_ok=True)
-        raise
 
 
 def write_text(path: Path, text: str) -> None:

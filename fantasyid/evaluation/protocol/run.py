@@ -20,8 +20,9 @@ from PIL import Image
 from ...views.frames import frames_of_video
 from ...views.photos import read_photo
 from ...weights.fingerprint import sha256_of_file
+from ...whole_file import write_whole
 from ..client import Ending, Host, HostError, HostFile, Result
-from .journal import Journal, write_text, write_whole
+from .journal import Journal, write_text
 from .measuring import Meter
 from .plan import Job
 from .workflow import FOLDER, LATENT, SAVERS, VIDEO, nodes_of, result_folder

@@ -15,7 +15,7 @@ from turning_head import ASTRONAUT_POINTS, Portrait
 from video_files import write_video
 
 from fantasyid.evaluation.metrics.measure import WORST_FRAMES, Tools, embed_reference, measure
-from fantasyid.evaluation.metrics.measurement import Measurement, as_json, describe, write_csv
+from fantasyid.evaluation.metrics.measurement import Measurement, as_csv, as_json, describe
 from fantasyid.evaluation.metrics.plot import draw_plot, draw_worst, round_ticks, tick_decimals
 from fantasyid.face.faces import DetectedFace, make_face
 from fantasyid.face.recognizer import Embedding, Recognizer, arcface_input, unit
@@ -203,7 +203,7 @@ def test_fid_is_of_the_crops_of_both_sets(person: list[Tensor]) -> None:
 
 
 def test_the_files_hold_every_frame_and_no_invented_zero(
-    person: list[Tensor], tools: Tools, tmp_path: Path
+    person: list[Tensor], tools: Tools
 ) -> None:
     flat = torch.full((HEIGHT, WIDTH, 3), 0.75)
     measured = run([person[0], flat, *person[1:4]], tools)
@@ -212,9 +212,7 @@ def test_the_files_hold_every_frame_and_no_invented_zero(
     assert content["mean"]["rs"] == pytest.approx(measured.mean("rs"))
     assert content["per_frame"][1]["rs"] is None
     assert "percent" in content["units"]["fm"]
-    write_csv(measured, tmp_path / "values.csv")
-    with (tmp_path / "values.csv").open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = list(csv.DictReader(as_csv(measured).splitlines()))
     assert len(rows) == 5
     assert rows[1]["rs"] == rows[1]["x0"] == ""
     assert float(rows[3]["ifs"]) == pytest.approx(measured.frames[3].ifs)

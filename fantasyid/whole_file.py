@@ -1,0 +1,97 @@
+"""Writes files that are there whole or not at all, and never in the place of another one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+# What a killed program left of a file; a living one needs seconds.
+PART = ".fantasyid-part"
+ABANDONED_SECONDS = 3600.0
+
+
+def write_whole(path: Path, write: Callable[[BinaryIO], object], *, replace: bool = True) -> None:
+    """Write a file so that it is there whole or not at all.
+
+    Args:
+        path: Of the file; missing folders are made.
+        write: Writes the content.
+        replace: Whether an older file may be replaced.
+
+    Raises:
+        FileExistsError: There is a file, and it may not be replaced.
+        OSError: The disk is full or refuses; names the file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _clean(path.parent)
+    half = path.with_name(f"{uuid.uuid4().hex}{PART}")
+    try:
+        with half.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        if replace:
+            os.replace(half, path)
+        else:
+            _take(half, path)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise OSError(
+            error.errno, f"{path} cannot be written: {error.strerror or error}"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            half.unlink(missing_ok=True)
+
+
+def write_numbered(folder: Path, stem: str, number: int, contents: Mapping[str, bytes]) -> Path:
+    """Write files of one name and different endings under the first number that is free.
+
+    Args:
+        folder: Where to.
+        stem: What stands before the number.
+        number: The first that is tried.
+        contents: Ending to content; the first one is the file by which the number is taken.
+
+    Returns:
+        The path of the first file.
+    """
+    while True:
+        paths = [folder / f"{stem}_{number:05}_{ending}" for ending in contents]
+        if not any(path.exists() for path in paths):
+            try:
+                for path, content in zip(paths, contents.values(), strict=True):
+                    write_whole(path, lambda file, c=content: file.write(c), replace=False)
+                return paths[0]
+            except FileExistsError:  # another server was quicker
+                pass
+        number += 1
+
+
+def _take(half: Path, path: Path) -> None:
+    """Give a file its name, unless there is one."""
+    if os.name == "nt":
+        half.rename(path)  # refuses there, in one step
+        return
+    try:
+        path.hardlink_to(half)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links: take the name first, then fill it
+        with path.open("xb"):
+            pass
+        os.replace(half, path)
+
+
+def _clean(folder: Path) -> None:
+    """Remove what killed programs left."""
+    for half in folder.glob(f"*{PART}"):
+        with contextlib.suppress(OSError):
+            if time.time() - half.stat().st_mtime > ABANDONED_SECONDS:
+                half.unlink()
