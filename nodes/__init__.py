@@ -3,6 +3,7 @@
 from comfy_api.latest import ComfyExtension, io
 
 from ..fantasyid.comfyui.files import register_folders
+from ..fantasyid.comfyui.numbers import refuse_what_is_no_number
 from .apply import FantasyIDApply, FantasyIDLayerWeights
 from .best_of import FantasyIDBestOf
 from .convert import FantasyIDConvert
@@ -81,4 +82,4 @@ class FantasyIDExtension(ComfyExtension):
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """All nodes of the extension."""
-        return NODES
+        return [refuse_what_is_no_number(node) for node in NODES]

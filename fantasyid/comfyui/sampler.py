@@ -116,6 +116,13 @@ class ReleasedSampler(comfy.samplers.Sampler):
                 # The host keeps sigma finite (4518.76) where the schedule has alpha = 0 and so
                 # leaves 1/4519 of the noise in its estimate; take it out.
                 denoised = denoised - sample / (1.0 + sigma_batch[i, 0] ** 2) ** 0.5
+            if not bool(denoised.isfinite().all()):
+                raise ValueError(
+                    f"step {i + 1} of {steps} gives values that are not numbers (NaN or infinity), "
+                    "which would be a black video: the base weights, the adapter, a LoRA or the "
+                    "prompt's encoding holds such values, or the precision is too low for them. "
+                    "FantasyID Doctor looks at the files"
+                )
             if denoise_mask is not None:
                 denoised = denoised * denoise_mask + clean * (1.0 - denoise_mask)
             if callback is not None:

@@ -6,7 +6,7 @@ compute in the dtype of their input, wherever the host has put them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -31,6 +31,7 @@ from ..weights.header import SUFFIXES
 from ..weights.released import ModuleWeights, Released, fit_modules, read_released
 from ..weights.third_party import read_deca, read_eva, read_flame, read_mesh_tables
 from .cogvideox import correct_positions, require_cogvideox_i2v
+from .numbers import is_finite
 
 # Room for the activations of one identity stage (577 or 5023 tokens, one face), in bytes.
 STAGE_ACTIVATIONS = 512 * 1024**2
@@ -90,11 +91,28 @@ def common_dtype(tensors: Iterable[Tensor]) -> torch.dtype:
     return wide[0] if len(wide) == 1 else torch.float32
 
 
-def managed(module: ModuleWeights[Tensor]) -> comfy.model_patcher.ModelPatcher:
+def check_finite(weights: Mapping[str, Tensor], source: str) -> None:
+    """Refuse weights of which one number spoils everything that is made with them.
+
+    Raises:
+        ValueError: Names the file and the tensors.
+    """
+    strange = [name for name, tensor in weights.items() if not is_finite(tensor)]
+    if strange:
+        raise ValueError(
+            f"{source}: {len(strange)} tensors hold values that are not numbers (NaN or "
+            f"infinity): {', '.join(strange[:5])}; the file is damaged, get it again"
+        )
+
+
+def managed(
+    module: ModuleWeights[Tensor], source: str = "the weights"
+) -> comfy.model_patcher.ModelPatcher:
     """Build a module for the host's memory manager and fill it.
 
     Names and shapes were checked before: the host's lazy loader would take any shape.
     """
+    check_finite(module.weights, source)
     dtype = common_dtype(module.weights.values())
     load_device = comfy.model_management.get_torch_device()
     offload_device = comfy.model_management.unet_offload_device()
@@ -154,8 +172,8 @@ def load_adapter(path: Path, transforms: Path) -> Adapter:
 def _adapter(released: Released[Tensor], transforms: Path) -> Adapter:
     modules = released.adapter_modules()
     tables = read_mesh_tables(transforms)
-    patchers = [managed(module) for module in modules]
     source = str(released.path)
+    patchers = [managed(module, source) for module in modules]
     patchers[-1].cached_patcher_init = (load_injectors, (source,))
     fingerprint = weights_fingerprint(released.live())
     return Adapter(*patchers, tables=tables, source=source, fingerprint=fingerprint)
@@ -164,7 +182,7 @@ def _adapter(released: Released[Tensor], transforms: Path) -> Adapter:
 def load_injectors(path: str, disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher:
     """The injectors alone: how the host makes the copy for another GPU."""
     del disable_dynamic  # a small model; the host's choice for it stands
-    return managed(_read(Path(path)).injectors()[-1])
+    return managed(_read(Path(path)).injectors()[-1], path)
 
 
 def load_base(
@@ -180,7 +198,12 @@ def load_base(
 def host_base(
     path: str, weights: dict[str, Tensor], model_options: dict[str, Any], disable_dynamic: bool
 ) -> comfy.model_patcher.ModelPatcher:
-    """Weights under the host's names as a MODEL with corrected positions."""
+    """Weights under the host's names as a MODEL with corrected positions.
+
+    Raises:
+        ValueError: ComfyUI does not know them, or one of them is not a number.
+    """
+    check_finite(weights, path)
     model = comfy.sd.load_diffusion_model_state_dict(
         weights, model_options=model_options, disable_dynamic=disable_dynamic
     )
@@ -198,14 +221,15 @@ def load_face_encoder(path: Path) -> FaceEncoder:
     (tower,) = fit_modules(
         weights, EvaConfig, EvaVisionTransformer, source=str(path), keys=EVA_KEYS
     )
-    return FaceEncoder(managed(tower), str(path), weights_fingerprint(on_disk))
+    return FaceEncoder(managed(tower, str(path)), str(path), weights_fingerprint(on_disk))
 
 
 def load_deca(deca: Path, flame: Path) -> Deca:
     """The DECA encoder and the FLAME layer, from the published files or converted ones."""
     (encoder,) = fit_modules(read_deca(deca), DecaConfig, DecaEncoder, source=str(deca))
     (head,) = fit_modules(read_flame(flame), FlameConfig, _flame, source=str(flame))
-    return Deca(managed(encoder), managed(head), f"{deca.name} + {flame.name}")
+    encoding, shaping = managed(encoder, str(deca)), managed(head, str(flame))
+    return Deca(encoding, shaping, f"{deca.name} + {flame.name}")
 
 
 def _flame(config: FlameConfig, operations: Any, **where: Any) -> Flame:
