@@ -118,8 +118,9 @@ ROW_BYTES = 32  # what a sparse matrix takes for each row and column while it is
 def _shape(state: dict[str, Any]) -> tuple[int, int] | None:
     """The size of a sparse matrix, if it is one."""
     shape = state.get("_shape", state.get("shape"))
-    pair = isinstance(shape, list) and len(shape) == 2
-    fits = pair and all(type(n) is int and 0 <= n <= MAX_MATRIX_SIDE for n in shape)
+    if not isinstance(shape, list) or len(shape) != 2:
+        return None
+    fits = all(type(n) is int and 0 <= n <= MAX_MATRIX_SIDE for n in shape)
     return (shape[0], shape[1]) if fits else None
 
 

@@ -221,7 +221,7 @@ _NAMES: dict[tuple[str, str], Any] = {
 class _Tensors:
     """Makes the tensors that are planned, within bounds on depth and number."""
 
-    def __init__(self, whole: torch.UntypedStorage, places: dict[str, tuple[int, int]]) -> None:
+    def __init__(self, whole: Any, places: dict[str, tuple[int, int]]) -> None:
         self.whole, self.places = whole, places
         self.storages: dict[str, torch.UntypedStorage] = {}
         self.values_left = MAX_VALUES
