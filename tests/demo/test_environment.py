@@ -176,6 +176,7 @@ def test_an_interpreter_tells_what_it_lacks(tmp_path: Path):
     assert {"torch", "torchvision", "scikit-image", "pydantic-settings"} <= set(names)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="stands in for the interpreter with a shell script")
 @pytest.mark.parametrize(
     "answer", ["", '{"version": "3", "torch": "", "cuda": 0, "missing": ["pip"]}']

@@ -12,15 +12,15 @@ from torch import Tensor
 from ...face.draw import draw_sheet
 from .measurement import Measurement
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
 WIDTH, PANEL_HEIGHT = 960, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 78, 24, 34, 40
 _PAPER, _INK, _GRID, _MUTED = (255, 255, 255), (30, 30, 34), (226, 226, 230), (110, 110, 118)
 _NO_FACE, _CUT = (244, 226, 222), (200, 60, 40)
 _TICKS, _LABEL_PX = 5, 90
-# Title, and what is drawn in each panel: value, its name, its colour.
-_PANELS: tuple[tuple[str, tuple[tuple[str, str, Colour], ...]], ...] = (
+# Title, and what is drawn in each panel: value, its name, its color.
+_PANELS: tuple[tuple[str, tuple[tuple[str, str, Color], ...]], ...] = (
     ("RS: cosine to the reference", (("rs", "RS", (34, 94, 168)),)),
     ("IFS: cosine to the frame before", (("ifs", "IFS", (24, 128, 90)),)),
     (
@@ -74,7 +74,7 @@ class _Panel:
         draw: ImageDraw.ImageDraw,
         top: int,
         measured: Measurement,
-        curves: list[tuple[str, str, Colour]],
+        curves: list[tuple[str, str, Color]],
     ) -> None:
         self._pen, self._measured, self._curves = draw, measured, curves
         self._x = (_LEFT, WIDTH - _RIGHT)
@@ -92,15 +92,15 @@ class _Panel:
         self._axes()
         self._pen.text((_LEFT, self._y[0] - 24), title, fill=_INK, font=_font(15))
         x = self._x[1]
-        for name, words, colour in reversed(self._curves):
+        for name, words, color in reversed(self._curves):
             mean = self._measured.mean(name)
             if mean is None:
                 continue
             label = f"{words} mean {mean:.3f}"
             x -= int(self._pen.textlength(label, font=_font(14))) + 14
-            self._pen.text((x, self._y[0] - 23), label, fill=colour, font=_font(14))
-        for name, _, colour in self._curves:
-            self._curve(name, colour)
+            self._pen.text((x, self._y[0] - 23), label, fill=color, font=_font(14))
+        for name, _, color in self._curves:
+            self._curve(name, color)
 
     def _across(self, number: float) -> float:
         return self._x[0] + (self._x[1] - self._x[0]) * number / self._last
@@ -141,7 +141,7 @@ class _Panel:
         step = max(1, int(_round_step(self._last / most)))
         return list(range(0, self._last + 1, step))
 
-    def _curve(self, name: str, colour: Colour) -> None:
+    def _curve(self, name: str, color: Color) -> None:
         run: list[tuple[float, float]] = []
         for frame in (*self._measured.frames, None):
             value = None if frame is None else getattr(frame, name)
@@ -150,9 +150,9 @@ class _Panel:
                 continue
             if len(run) == 1:  # a line of one point is not seen
                 (x, y), r = run[0], 2
-                self._pen.ellipse((x - r, y - r, x + r, y + r), fill=colour)
+                self._pen.ellipse((x - r, y - r, x + r, y + r), fill=color)
             elif run:
-                self._pen.line(run, fill=colour, width=2)
+                self._pen.line(run, fill=color, width=2)
             run = []
 
 

@@ -28,7 +28,7 @@ from .journal import Journal, locked, write_text
 from .measuring import Meter, MeterSettings
 from .plan import Job, Reference, Wishes, make_plan, read_prompts, read_references, with_settings
 from .run import MADE, Runner, measured_path
-from .table import as_csv, as_json, as_markdown, make_rows, summarise
+from .table import as_csv, as_json, as_markdown, make_rows, summarize
 from .variants import FULL, VARIANTS
 from .workflow import BUNDLED, DIALS, Graph, get_input, load_workflow, with_names
 
@@ -146,7 +146,7 @@ def _run(options: argparse.Namespace, graph: Graph, jobs: list[Job], host: Host)
     finally:
         report = _report(options, graph, jobs, journal, meter)
     rows = make_rows(jobs, journal, meter.id)
-    sys.stdout.write(as_markdown(summarise(rows)))
+    sys.stdout.write(as_markdown(summarize(rows)))
     for words in meter.missing:
         sys.stdout.write(f"{words}\n")
     failed = [row for row in rows if row.note.startswith("no video")]
@@ -161,7 +161,7 @@ def _report(
 ) -> Path:
     """Write table and report of what there is."""
     rows = make_rows(jobs, journal, meter.id)
-    summaries = summarise(rows)
+    summaries = summarize(rows)
     facts = _facts(options, graph, jobs, journal, meter)
     sheets = {job.id: measured_path(job, meter, options.out).with_suffix(".jpg") for job in jobs}
     path = options.out / "report.html"

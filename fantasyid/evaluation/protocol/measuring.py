@@ -232,5 +232,5 @@ def _sheet(measured: Measurement, thumbs: list[_Thumb]) -> bytes:
         pen.text((3, 1), str(number), fill=(255, 255, 255), stroke_width=1, stroke_fill=_GROUND)
         canvas.paste(picture, (_GAP + place * (_THUMB_PX + _GAP), _GAP))
     file = io.BytesIO()
-    canvas.save(file, "JPEG", quality=80, subsampling=0)  # thin coloured lines
+    canvas.save(file, "JPEG", quality=80, subsampling=0)  # thin colored lines
     return file.getvalue()

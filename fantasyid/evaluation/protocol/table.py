@@ -115,7 +115,7 @@ def _row(job: Job, journal: Journal, meter: str) -> Row:
     )
 
 
-def summarise(rows: Sequence[Row]) -> list[Summary]:
+def summarize(rows: Sequence[Row]) -> list[Summary]:
     """One summary for each variant, in the order of `VARIANTS`."""
     full = {(r.reference, r.prompt, r.seed): r for r in rows if r.variant == FULL}
     found = []

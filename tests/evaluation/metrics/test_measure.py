@@ -39,7 +39,7 @@ def detect(photo: Tensor) -> list[DetectedFace]:
 
 
 def embed(photo: Tensor, points: object) -> Embedding:
-    """Colours of the aligned face in 14 x 14 fields, without their mean."""
+    """Colors of the aligned face in 14 x 14 fields, without their mean."""
     picture = torch.from_numpy(arcface_input(photo, np.asarray(points)))
     fields = torch.nn.functional.avg_pool2d(picture, 8).numpy().ravel()
     return unit(fields - fields.mean())
@@ -68,7 +68,7 @@ def person(astronaut: Tensor) -> list[Tensor]:
 
 @pytest.fixture(scope="module")
 def stranger(astronaut: Tensor) -> list[Tensor]:
-    """The same head with other features: upside down colours of another face's fields."""
+    """The same head with other features: upside down colors of another face's fields."""
     other = astronaut.clone()
     other[80:175, 185:265] = 0.9 - 0.8 * astronaut[80:175, 185:265].flip(0)
     return render(other.clamp(0, 1), 3)

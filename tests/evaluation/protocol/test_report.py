@@ -14,7 +14,7 @@ import pytest
 from fantasyid.evaluation.protocol.html import make_report
 from fantasyid.evaluation.protocol.journal import Journal
 from fantasyid.evaluation.protocol.plan import Job, Reference
-from fantasyid.evaluation.protocol.table import as_csv, as_json, as_markdown, make_rows, summarise
+from fantasyid.evaluation.protocol.table import as_csv, as_json, as_markdown, make_rows, summarize
 
 FACTS = {"command": "python -m it --set 'a<b'", "missing": ["No FID: <so>."], "prompts": ["a <b>"]}
 ATTRIBUTES = {"lang", "charset", "name", "content", "class", "alt", "src"}
@@ -47,7 +47,7 @@ def rows(tmp_path):
 
 
 def test_means_are_of_what_was_measured_and_failures_are_counted(rows):
-    full, other = summarise(rows)
+    full, other = summarize(rows)
     assert (full.videos, full.failed, full.faces, full.frames) == (2, 1, 16, 18)
     assert full.means["rs"].mean == pytest.approx(0.6)
     assert full.means["rs"].count == 2
@@ -71,7 +71,7 @@ def test_the_notes_say_what_became_of_each(rows):
 
 
 def test_the_table_has_the_papers_columns(rows):
-    lines = as_markdown(summarise(rows)).splitlines()
+    lines = as_markdown(summarize(rows)).splitlines()
     assert lines[0] == "|  | RS ↑ | IFS ↑ | FM ↑ | FID ↓ | faces found | videos |"
     assert lines[2] == (
         "| FantasyID | 0.600 [0.500, 0.700] | - | 2.000 [1.000, 3.000] | - | 16 of 18 | "
@@ -84,7 +84,7 @@ def test_files_for_programs_hold_every_row_and_no_made_up_zero(rows):
     table = list(csv.DictReader(io.StringIO(as_csv(rows))))
     assert [row["rs"] for row in table] == ["0.5", "0.7", "", "", "0.2", "0.9"]
     assert table[2]["reference"] == "<cid>.png"
-    content = json.loads(as_json(rows, summarise(rows), {"seeds": [5]}))
+    content = json.loads(as_json(rows, summarize(rows), {"seeds": [5]}))
     assert content["videos"][3]["fm"] is None
     assert content["variants"][0]["means"]["rs"]["high"] == pytest.approx(0.7)
     assert content["seeds"] == [5]
@@ -112,7 +112,7 @@ def test_the_page_stands_alone_and_says_everything(rows, tmp_path):
     sheet = tmp_path / "sheet.jpg"
     sheet.write_bytes(b"\xff\xd8 a picture")
     facts = {**FACTS, "seeds": [5], "references_sha256": {"ann's.png": "0123abcd"}}
-    text = make_report(rows, summarise(rows), facts, {"ann-full": sheet}, "today <now>")
+    text = make_report(rows, summarize(rows), facts, {"ann-full": sheet}, "today <now>")
     page = Page(text)
     assert not {"script", "link", "iframe", "b>"} & set(page.tags)
     assert {name for name, _ in page.attributes} <= ATTRIBUTES
