@@ -22,7 +22,7 @@ ROWS = (
     {"weights"},
     {"injection", "fusion", "geometry", "views", "face", "cogvideox"},
     {"combine"},
-    {"identity", "attention", "shapes", "key_map"},
+    {"identity", "attention", "shapes", "key_map", "whole_file"},
 )
 BESIDE = {("views", "face"), ("fusion", "geometry"), ("training", "evaluation")}
 NETWORK = {
