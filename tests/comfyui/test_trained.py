@@ -16,6 +16,7 @@ from training.conftest import (  # noqa: F401 (fixtures)
     but,
     cache_of,
     config,
+    config_of,
     rows_of,
     transforms,
 )
