@@ -14,6 +14,7 @@ import pytest
 import torch
 from host_client import Client
 from host_process import host, ours  # noqa: F401 (fixtures)
+from hypothesis import HealthCheck, settings
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -26,6 +27,10 @@ TESTS = Path(__file__).resolve().parent
 GOLDEN = TESTS / "golden"
 ROOT = TESTS.parent
 SHARED = ROOT.parent / "shared"
+
+# A busy machine is slow to draw examples: that is no failure of what is tested.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
