@@ -72,8 +72,8 @@ def find_real(models: Path) -> dict[str, str]:
     if absent:
         rows = "\n".join(f"    {models / folder}: {words}" for folder, _, words in absent)
         raise Problem(
-            f"{len(absent)} of {len(REAL)} model files are missing; README.md says where to get "
-            f"them, and they go here:\n{rows}"
+            f"{len(absent)} of {len(REAL)} model files are missing; docs/models.md says where "
+            f"to get them, and they go here:\n{rows}"
         )
     return found
 

@@ -2,6 +2,7 @@
 
 from comfy_api.latest import ComfyExtension, io
 
+from ..fantasyid.comfyui.examples import place_examples
 from ..fantasyid.comfyui.files import register_folders
 from ..fantasyid.comfyui.numbers import refuse_what_is_no_number
 from .apply import FantasyIDApply, FantasyIDLayerWeights
@@ -9,7 +10,7 @@ from .best_of import FantasyIDBestOf
 from .convert import FantasyIDConvert
 from .doctor import FantasyIDDoctor
 from .download import FantasyIDDownload
-from .evaluate import FantasyIDMetrics
+from .evaluate import FantasyIDCompare, FantasyIDMetrics
 from .face import FantasyIDAlignFace, FantasyIDMultiView
 from .geometry import (
     FantasyIDFaceVertices,
@@ -34,9 +35,12 @@ from .loaders import (
 from .lora import FantasyIDLoraLoader
 from .report import FantasyIDInjectionReport
 from .sampling import FantasyIDGuider, FantasyIDSampler, FantasyIDSamplerSelect, FantasyIDScheduler
+from .start import FantasyIDFromPhoto, FantasyIDLoader
 from .tokens import FantasyIDCombine, FantasyIDFaceTokens, FantasyIDFuse
 
 NODES: list[type[io.ComfyNode]] = [
+    FantasyIDLoader,
+    FantasyIDFromPhoto,
     FantasyIDModelLoader,
     FantasyIDAdapterLoader,
     FantasyIDFaceEncoderLoader,
@@ -67,6 +71,7 @@ NODES: list[type[io.ComfyNode]] = [
     FantasyIDBestOf,
     FantasyIDInjectionReport,
     FantasyIDMetrics,
+    FantasyIDCompare,
     FantasyIDDoctor,
     FantasyIDConvert,
     FantasyIDDownload,
@@ -77,8 +82,9 @@ class FantasyIDExtension(ComfyExtension):
     """What ComfyUI asks for the nodes."""
 
     async def on_load(self) -> None:
-        """Make `models/fantasyid` known before any drop-down is filled."""
+        """Make `models/fantasyid` and the examples known before any drop-down is filled."""
         register_folders()
+        place_examples()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """All nodes of the extension."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..fantasyid.comfyui import files, messages, metrics
+from ..fantasyid.comfyui import compare, files, messages, metrics
 from ..fantasyid.face import faces, sources
 from ..fantasyid.face import recognizer as recognizers
 from . import types
@@ -118,3 +118,75 @@ class FantasyIDMetrics(io.ComfyNode):
         m = metrics.measure_clip(clip, request)
         shown = messages.on_node(m.message, cls.hidden.unique_id, m.plot, cls)
         return io.NodeOutput(m.rs, m.ifs, m.fm, m.fid, m.plot, m.worst, m.message, m.json, ui=shown)
+
+
+class FantasyIDCompare(io.ComfyNode):
+    """Reference beside the video."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FantasyIDCompare",
+            display_name="FantasyID Compare",
+            category=f"{types.CATEGORY}/evaluate",
+            description="Show the person beside every frame of the video, with the likeness of "
+            "that frame where a face recogniser is there. The frames go to Create Video.",
+            search_aliases=["likeness", "side by side", "face similarity", "reference face"],
+            inputs=[
+                io.MultiType.Input(
+                    "clip", types=[io.Video, io.Image], tooltip="The video, or its frames."
+                ),
+                io.MultiType.Input(
+                    "reference",
+                    types=[types.Face, io.Image],
+                    tooltip="The person: the aligned face, or a photo.",
+                ),
+                io.Combo.Input(
+                    "recogniser",
+                    options=list(recognizers.CHOICES),
+                    tooltip="The ArcFace network for the likeness, with its licence. auto takes "
+                    "the first whose file is there; without one the pictures are still shown.",
+                ),
+                io.Combo.Input(
+                    "detector",
+                    options=list(sources.DETECTORS),
+                    tooltip="Who looks for the face in every frame. Start with auto.",
+                ),
+                io.Int.Input(
+                    "height",
+                    default=480,
+                    min=64,
+                    max=2160,
+                    step=2,
+                    tooltip="Height of both pictures in pixels. Larger takes more memory: all "
+                    "frames are kept.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output("frames", display_name="frames"),
+                io.Float.Output(
+                    "likeness",
+                    display_name="likeness",
+                    tooltip="Mean cosine over the frames; not a number if absent.",
+                ),
+                io.String.Output("report", display_name="report"),
+            ],
+            hidden=[io.Hidden.unique_id],
+            is_output_node=True,
+            has_intermediate_output=True,
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, recogniser: str, **_: Any) -> str:
+        return metrics.fingerprint(recogniser)
+
+    @classmethod
+    def execute(
+        cls, clip: Any, reference: Any, recogniser: str, detector: str, height: int
+    ) -> io.NodeOutput:
+        folders = files.searched_folders(files.INSIGHTFACE)
+        given = sources.FaceSources("", None, None, detector, folders, None)
+        request = metrics.MeasureRequest(recogniser, given, "largest", reference, None, "")
+        frames, likeness, words, shown = compare.compare(clip, request, height)
+        ui = messages.on_node(words, cls.hidden.unique_id, shown, cls)
+        return io.NodeOutput(frames, likeness, words, ui=ui)

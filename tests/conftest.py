@@ -136,7 +136,7 @@ def tiny(host_base: Path) -> TinyModels:
     tiny = write_tiny_models(models)
     own = models / "fantasyid"
     for source, name in (
-        (tiny.eva_clip, "FantasyID/face_encoder/EVA02_CLIP_L_336_psz14_s6B.pt"),
+        (tiny.eva_clip, "EVA02_CLIP_L_336_psz14_s6B.pt"),
         (tiny.transforms, "transform.pkl"),
         (tiny.deca, "deca_model.tar"),
         (tiny.flame, "generic_model.pkl"),

@@ -6,6 +6,7 @@ were searched and where to get the file, at queue time, before anything runs.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from pathlib import Path
 import folder_paths
 
 from ..weights.describe import in_print
-from ..weights.download.files import how_to_get
+from ..weights.download.files import how_to_get, target_name
 from ..weights.identity_file import is_identity_file
 from ..whole_file import write_numbered
 
@@ -48,17 +49,28 @@ class FileKind:
     example: str = ""
 
 
-MODEL = FileKind(
+def _released(
+    name: str, words: str, hint: tuple[str, ...], folders: tuple[str, ...] = (FOLDER,)
+) -> FileKind:
+    """The slot for a file of the table of downloads."""
+    return FileKind(words, hint, how_to_get(name), folders, example=target_name(name))
+
+
+MODEL = _released(
+    "FantasyID model",
     "FantasyID model",
     ("fantasyid", "transformer"),
-    how_to_get("FantasyID model"),
     (FOLDER, "diffusion_models"),
 )
 ADAPTER = FileKind("FantasyID adapter", ("fantasyid", "adapter"), MODEL.where_from)
-FACE_ENCODER = FileKind("EVA02-CLIP face encoder", ("eva",), how_to_get("EVA02-CLIP face encoder"))
-DECA = FileKind("DECA checkpoint", ("deca",), how_to_get("DECA"))
-FLAME = FileKind("FLAME head model", ("generic_model", "flame"), how_to_get("FLAME"))
-MESH_TRANSFORMS = FileKind("mesh transforms", ("transform.pkl",), how_to_get("mesh transforms"))
+FACE_ENCODER = _released("EVA02-CLIP face encoder", "EVA02-CLIP face encoder", ("eva",))
+DECA = _released("DECA", "DECA checkpoint", ("deca",))
+FLAME = _released("FLAME", "FLAME head model", ("generic_model", "flame"))
+MESH_TRANSFORMS = _released("mesh transforms", "mesh transforms", ("transform.pkl",))
+TEXT_ENCODER = _released(
+    "T5 text encoder (fp16)", "T5 text encoder", ("t5xxl", "t5"), ("text_encoders",)
+)
+VAE = _released("CogVideoX VAE", "CogVideoX VAE", ("cogvideo",), ("vae",))
 LORA = FileKind("LoRA", ("cogvideo", "lora"), "put the file into models/loras", ("loras",))
 HEAD = FileKind(
     "head",
@@ -84,8 +96,10 @@ INSIGHTFACE = FileKind(
 
 
 def register_folders() -> None:
-    """Make `models/fantasyid` known to the host and list our extensions in it."""
+    """Make `models/fantasyid`, make it known to the host and list our extensions in it."""
     default = os.path.join(folder_paths.models_dir, FOLDER)
+    with contextlib.suppress(OSError):  # a models folder that is only read
+        os.makedirs(default, exist_ok=True)
     folder_paths.add_model_folder_path(FOLDER, default, is_default=True)
     paths, extensions = folder_paths.folder_names_and_paths[FOLDER]
     folder_paths.folder_names_and_paths[FOLDER] = (paths, set(extensions) | EXTENSIONS)
@@ -167,24 +181,60 @@ def find(kind: FileKind, name: str) -> Path:
         fits = not kind.suffixes or path.name.lower().endswith(kind.suffixes)
         if plain and fits and path.exists():
             return path
+    below = _in_a_subfolder(kind, relative)
+    if below is not None:
+        return below
     raise FileNotFoundError(
         f'The {kind.words} "{name}" is not there. Searched: '
         f"{', '.join(str(folder) for folder in folders)}. To get it: {kind.where_from}."
     )
 
 
-def validate_files(*chosen: tuple[FileKind, str | None]) -> bool | str:
-    """What a node's `validate_inputs` says of its files: True, or the first missing one's words.
+def _in_a_subfolder(kind: FileKind, relative: str) -> Path | None:
+    """The only file of the same name below a model folder: clones of a hub have folders in them."""
+    if kind.folders[0] in OWN_FOLDERS:
+        return None
+    last = f"/{os.path.basename(relative)}"
+    found = {
+        folder_paths.get_full_path(folder, name)
+        for folder in kind.folders
+        for name in _names(kind, folder)
+        if f"/{name}".endswith(last)
+    } - {None}
+    return Path(found.pop()) if len(found) == 1 else None
 
-    A name of None comes from a link and is not known yet.
+
+def missing_files(*chosen: tuple[FileKind, str | None]) -> list[str]:
+    """Of each file that is not there what `find` says; a name of None, from a link, is not known.
+
+    Returns:
+        One text per file.
     """
+    found = []
     for kind, name in chosen:
         try:
             if name is not None:
                 find(kind, name)
         except FileNotFoundError as error:
-            return str(error)
-    return True
+            found.append(str(error))
+    return found
+
+
+def validate_files(*chosen: tuple[FileKind, str | None]) -> bool | str:
+    """What a node's `validate_inputs` says of its files: True, or a line per missing one."""
+    return "\n".join(missing_files(*chosen)) or True
+
+
+def find_all(*chosen: tuple[FileKind, str]) -> list[Path]:
+    """The files behind the names of one node.
+
+    Raises:
+        FileNotFoundError: One text for all that are missing, a line for each.
+    """
+    missing = missing_files(*chosen)
+    if missing:
+        raise FileNotFoundError("\n".join([f"Files are missing: {len(missing)}.", *missing]))
+    return [find(kind, name) for kind, name in chosen]
 
 
 def save_new(prefix: str, contents: Mapping[str, bytes]) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import comfy.model_management
@@ -43,16 +44,14 @@ def check_photos(image: Tensor) -> Tensor:
     return photos.clamp(0.0, 1.0)
 
 
-def align_images(
+def align_photos(
     image: Tensor, sources: FaceSources, choice: FaceChoice, policy: str
-) -> tuple[FaceCrops, Tensor, BoundingBoxes, Tensor, str, Tensor]:
+) -> tuple[list[Alignment], str, Tensor]:
     """The align stage for an IMAGE of one or many photos.
 
     Returns:
-        The first face found, or an empty one with the reason; crops `(B, 512, 512, 3)`, black
-        where there is no face, unless such images are skipped; all faces of every image; the
-        photos with numbered boxes `(B, H, W, 3)`; words; and for the node, photo and crop side by
-        side `(N, 512, W', 3)`.
+        What was found in each photo, words, and for the node photo and crop side by side
+        `(N, 512, W', 3)`.
 
     Raises:
         ValueError: See `align_faces` and `check_photos`.
@@ -65,16 +64,35 @@ def align_images(
         comfy.model_management.throw_exception_if_processing_interrupted()
 
     aligned = align_faces(photos, sources, choice, policy, tick)
-    message = summarize(aligned, policy)
+    shown = torch.cat([_side_by_side(a) for a in aligned[:SHOWN_AT_MOST]])
+    return aligned, summarize(aligned, policy), shown
+
+
+def align_images(
+    image: Tensor, sources: FaceSources, choice: FaceChoice, policy: str
+) -> tuple[FaceCrops, Tensor, BoundingBoxes, Tensor, str, Tensor]:
+    """As `align_photos`, as the align node puts it out.
+
+    Returns:
+        The first face found, or an empty one with the reason; crops `(B, 512, 512, 3)`, black
+        where there is no face, unless such images are skipped; all faces of every image; the
+        photos with numbered boxes `(B, H, W, 3)`; words; and the picture for the node.
+    """
+    aligned, message, shown = align_photos(image, sources, choice, policy)
     kept = [a for a in aligned if policy != SKIP or not a.crop.empty_reason]
     return (
-        next((a for a in aligned if not a.crop.empty_reason), aligned[0]).crop,
-        torch.cat([_crop_or_black(a.crop) for a in kept]),
+        first_face(aligned),
+        torch.cat([crop_or_black(a.crop) for a in kept]),
         [[_as_box(face) for face in a.faces] for a in aligned],
         torch.cat([a.preview for a in aligned]),
         message,
-        torch.cat([_side_by_side(a) for a in aligned[:SHOWN_AT_MOST]]),
+        shown,
     )
+
+
+def first_face(aligned: Sequence[Alignment]) -> FaceCrops:
+    """The first face that was found, or an empty one with the reason."""
+    return next((a for a in aligned if not a.crop.empty_reason), aligned[0]).crop
 
 
 def as_face_crops(face: FaceCrops | Tensor) -> FaceCrops:
@@ -95,7 +113,7 @@ def as_face_crops(face: FaceCrops | Tensor) -> FaceCrops:
     return FaceCrops(photos[seen], photos[seen], GIVEN_IMAGE)
 
 
-def _crop_or_black(crop: FaceCrops) -> Tensor:
+def crop_or_black(crop: FaceCrops) -> Tensor:
     """The crop as an IMAGE; a black square where there is no face."""
     return crop.images if crop.images.shape[0] else crop.images.new_zeros(1, *crop.images.shape[1:])
 
@@ -105,7 +123,7 @@ def _side_by_side(aligned: Alignment) -> Tensor:
     height, width = aligned.preview.shape[1:3]
     size = (FACE_CROP_SIZE, max(1, round(width * FACE_CROP_SIZE / height)))
     small = interpolate(aligned.preview.permute(0, 3, 1, 2), size, mode="bilinear", antialias=True)
-    return torch.cat([small.permute(0, 2, 3, 1), _crop_or_black(aligned.crop)], dim=2)
+    return torch.cat([small.permute(0, 2, 3, 1), crop_or_black(aligned.crop)], dim=2)
 
 
 def _as_box(face: DetectedFace) -> dict[str, Any]:

@@ -73,8 +73,11 @@ class Measured:
     json: str
 
 
-def measure_clip(clip: Any, request: MeasureRequest) -> Measured:
+def measure_frames(clip: Any, request: MeasureRequest) -> tuple[Measurement, list[str]]:
     """Measure a VIDEO or IMAGE, a frame at a time.
+
+    Returns:
+        All values, and a sentence for each one that cannot be measured.
 
     Raises:
         ValueError: The clip cannot be read, or a reference photo has no face.
@@ -96,6 +99,12 @@ def measure_clip(clip: Any, request: MeasureRequest) -> Measured:
             f"No FID: {measured.fid_counts[0]} faces in the clip and {measured.fid_counts[1]} in "
             "the reference set; it needs at least 2 of each."
         )
+    return measured, missing
+
+
+def measure_clip(clip: Any, request: MeasureRequest) -> Measured:
+    """As `measure_frames`, as the metrics node puts it out."""
+    measured, missing = measure_frames(clip, request)
     if request.prefix.strip():
         missing.append(_write(measured, request.prefix.strip()))
     rs, ifs, fm = (_or_nan(measured.mean(name)) for name in ("rs", "ifs", "fm"))

@@ -16,6 +16,7 @@ import comfy.model_patcher
 import comfy.ops
 import comfy.sd
 import comfy.utils
+import folder_paths
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
@@ -235,3 +236,24 @@ def load_deca(deca: Path, flame: Path) -> Deca:
 def _flame(config: FlameConfig, operations: Any, **where: Any) -> Flame:
     del operations  # FLAME has tables, no layers
     return Flame(config, **where)
+
+
+def load_text_encoder(path: Path) -> Any:
+    """T5-XXL as the CLIP that CogVideoX takes, by the host."""
+    return comfy.sd.load_clip(
+        ckpt_paths=[str(path)],
+        embedding_directory=folder_paths.get_folder_paths("embeddings"),
+        clip_type=comfy.sd.CLIPType.COGVIDEOX,
+    )
+
+
+def load_vae(path: Path) -> Any:
+    """The VAE, by the host.
+
+    Raises:
+        RuntimeError: The host does not recognise it.
+    """
+    state_dict, metadata = comfy.utils.load_torch_file(str(path), return_metadata=True)
+    vae = comfy.sd.VAE(sd=state_dict, metadata=metadata)
+    vae.throw_exception_if_invalid()
+    return vae

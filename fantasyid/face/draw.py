@@ -86,3 +86,26 @@ def draw_sheet(
         for line, part in enumerate(text.split("\n")):
             draw.text((x + 2, y + side + 2 + line * _LINE), part, fill=_INK, font=font)
     return torch.from_numpy(np.array(canvas)).float() / 255
+
+
+def draw_beside(reference: Tensor, frame: Tensor, words: str, height: int) -> Tensor:
+    """A reference to the left of a frame, words in a bar below them.
+
+    Args:
+        reference: `(h, w, 3)` RGB in [0, 1].
+        frame: `(H, W, 3)` RGB in [0, 1].
+        words: One line.
+        height: Of both pictures, in pixels.
+
+    Returns:
+        `(height + bar, W', 3)` RGB in [0, 1]; both sides even, as video codecs want them.
+    """
+    images = [Image.fromarray(as_bytes(picture)) for picture in (reference, frame)]
+    sizes = [(max(2, round(i.width * height / i.height / 2) * 2), height) for i in images]
+    bar = 2 * round(max(_LINE + 2 * _GAP, height / 12) / 2)
+    canvas = Image.new("RGB", (sizes[0][0] + _GAP + sizes[1][0], height + bar), _GROUND)
+    for image, size, x in zip(images, sizes, (0, sizes[0][0] + _GAP), strict=True):
+        canvas.paste(image.resize(size, Image.Resampling.LANCZOS), (x, 0))
+    font = ImageFont.load_default(bar * 0.6)
+    ImageDraw.Draw(canvas).text((_GAP, height + bar * 0.12), words, fill=_INK, font=font)
+    return torch.from_numpy(np.array(canvas)).float() / 255

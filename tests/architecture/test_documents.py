@@ -52,14 +52,19 @@ def test_links_between_documents_lead_somewhere():
             assert (page.parent / link).exists(), f"{page.name}: {link}"
 
 
-def test_files_that_the_readme_names_exist():
-    text = (ROOT / "README.md").read_text("utf-8")
+def test_files_that_the_documents_name_exist():
+    pages = ("README.md", "docs/development.md", "docs/models.md", "docs/nodes.md")
+    text = "\n".join((ROOT / page).read_text("utf-8") for page in pages)
     paths = re.findall(
         r"`((?:fantasyid|nodes|demo|tests|docs|benchmarks|miniature)/[\w./-]*)`", text
     )
     paths = [path for path in paths if not path.startswith("fantasyid/FantasyID")]  # of the user
     assert len(paths) > 10
     assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text("utf-8").split()) <= 900
 
 
 def test_workflow_files_of_the_project_are_yaml():

@@ -2,7 +2,7 @@
 
     COMFYUI_PATH=DIR python tests/browser/build_templates.py [NAME...]
 
-`workflows/api/NAME.json` has the graph, `layouts.json` beside this file its columns and notes: per
+`workflows/api` has the graphs, `layouts.json` beside this file their columns and notes: per
 column a title, a width and, from top to bottom, node ids of the API form or notes. Needed after a
 node got another widget, for widgets are kept by position in a template. Needs Chromium.
 """
@@ -19,37 +19,62 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
+from browser.blueprints import (  # noqa: E402
+    IDENTITY_COLUMNS,
+    IDENTITY_FROM_PHOTO,
+    IDENTITY_GRAPH,
+    PHOTO_TO_VIDEO,
+    TWO_PEOPLE,
+    Blueprint,
+    fold,
+    on_canvas,
+)
 from browser.pages import open_page  # noqa: E402
 
+from fantasyid.weights.download.files import FILES  # noqa: E402
+
+API = ROOT / "workflows" / "api"
 COLORS = ("#4f8f86", "#3f789e", "#8888AA", "#88AA88", "#b58b2a", "#a4574c")
-LEFT, TOP, GAP, COLUMN_GAP, HEAD = 20, 30, 70, 40, 90
+LEFT, TOP, GAP, COLUMN_GAP, HEAD = 20, 30, 60, 30, 90
 # What a node shows needs room that its widgets alone would not take.
 HEIGHTS = {
-    "CLIPTextEncode": 190, "LoadImage": 402, "LoadVideo": 382,
-    "FantasyIDAlignFace": 620, "FantasyIDFaceVertices": 284,
-    "FantasyIDFuse": 146, "FantasyIDVerticesToMesh": 302, "SaveGLB": 532, "SaveVideo": 430,
+    "CLIPTextEncode": 150, "LoadImage": 360, "LoadVideo": 380,
+    "FantasyIDAlignFace": 560, "FantasyIDFaceVertices": 240, "FantasyIDFromPhoto": 560,
+    "FantasyIDFuse": 146, "FantasyIDVerticesToMesh": 302, "SaveGLB": 480, "SaveVideo": 400,
     "FantasyIDMultiView": 700, "PreviewImage": 326, "FantasyIDInjectionReport": 360,
-    "FantasyIDEditGeometry": 760, "Preview3D": 500, "FantasyIDCombine": 222,
+    "FantasyIDEditGeometry": 760, "Preview3D": 460, "FantasyIDCombine": 222,
     "FantasyIDInspectIdentity": 420, "FantasyIDMetrics": 620, "FantasyIDDoctor": 420,
-    "FantasyIDDownload": 520, "PreviewAny": 620,
+    "FantasyIDDownload": 520, "PreviewAny": 620, "FantasyIDCompare": 620, "FantasyIDBestOf": 760,
 }  # fmt: skip
+# What the frontend's bars leave of a window of 1600 x 1000: the corner, and the size.
+VISIBLE = (70, 95), (1515, 890)
 SHOWN_TEXT = 70  # below the widgets of a node that says what it did
-LINKS = {
-    "EVA02_CLIP_L_336_psz14_s6B.pt": (
-        "https://huggingface.co/QuanSun/EVA-CLIP/resolve/main/EVA02_CLIP_L_336_psz14_s6B.pt",
-        "fantasyid",
-    ),
-    "t5xxl_fp16.safetensors": (
-        "https://huggingface.co/comfyanonymous/flux_text_encoders/resolve/main/"
-        "t5xxl_fp16.safetensors",
-        "text_encoders",
-    ),
-    "cogvideox_vae.safetensors": (
-        "https://huggingface.co/THUDM/CogVideoX-5b-I2V/resolve/main/vae/"
-        "diffusion_pytorch_model.safetensors",
-        "vae",
-    ),
+# Where a template's graph has another name in `workflows/api` than the template without its number.
+API_NAMES = {
+    "02_photo_to_video": "short_photo_to_video",
+    "03_photo_to_video_in_one_node": "short_photo_to_video",
+    "17_stages": "photo_to_video",
 }
+ONE_NODE = "03_photo_to_video_in_one_node"
+
+
+def api_name(template: str) -> str:
+    """The graph in `workflows/api` behind a template: its name without the number, as a rule."""
+    return API_NAMES.get(template, template.partition("_")[2])
+
+
+def link_of(value: str) -> dict[str, str] | None:
+    """What the host's own dialog of missing models needs to know of a file."""
+    for item in FILES:
+        if item.target != value or item.kind == "transformer":
+            continue
+        owner, name, *path = item.huggingface.split("/") if item.huggingface else ("", "")
+        hub = f"https://huggingface.co/{owner}/{name}/resolve/main/{'/'.join(path)}"
+        url = hub if owner else item.url or item.page
+        return {"name": item.target, "url": url, "directory": item.folder}
+    return None
+
+
 BUILD = """async ([api, columns, heights, text, gap, head, left, top, between, colors]) => {
     const app = window.app;
     await app.loadApiJson(api, 'template');
@@ -91,12 +116,20 @@ def with_links(graph: dict[str, Any]) -> dict[str, Any]:
     """Say on each loader where its file can be had, for the host's own download dialog."""
     for node in graph["nodes"]:
         for value in node.get("widgets_values") or []:
-            if isinstance(value, str) and (link := LINKS.get(value.rsplit("/", 1)[-1])):
-                url, folder = link
-                model = {"name": value, "url": url, "directory": folder}
-                node.setdefault("properties", {})["models"] = [model]
-    graph["extra"] = {}
+            if isinstance(value, str) and (link := link_of(value)):
+                node.setdefault("properties", {}).setdefault("models", []).append(link)
+    graph["extra"] = {"ds": opening_view(graph)}
     return graph
+
+
+def opening_view(graph: dict[str, Any]) -> dict[str, Any]:
+    """Scale and shift at which a window of 1600 x 1000 pixels shows the whole graph."""
+    bounds = [group["bounding"] for group in graph["groups"]]
+    left, top = (min(b[i] for b in bounds) for i in (0, 1))
+    right, bottom = (max(b[i] + b[i + 2] for b in bounds) for i in (0, 1))
+    (x, y), (width, height) = VISIBLE
+    scale = round(min(1.0, width / (right - left), height / (bottom - top)), 3)
+    return {"scale": scale, "offset": [round(x / scale - left, 1), round(y / scale - top, 1)]}
 
 
 def build(page: Any, api: dict[str, Any], columns: list) -> dict[str, Any]:
@@ -120,13 +153,35 @@ def main(names: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         base = prepare_base(Path(folder))
         with Server(comfyui, base, "--cpu") as server, sync_playwright() as engine:
-            for name in names or sorted(layouts):
-                api = json.loads((ROOT / "workflows/api" / f"{name}.json").read_text("utf-8"))
+
+            def built(name: str, api: dict[str, Any], columns: list) -> dict[str, Any]:
                 # A fresh page each: widgets remember across graphs.
                 with open_page(engine, server.host.url, base / f"profile_{name}", []) as page:
-                    graph = build(page, api, layouts[name])
-                target = ROOT / "workflows" / f"{name}.json"
-                target.write_text(json.dumps(graph, indent=2, ensure_ascii=False) + "\n", "utf-8")
+                    return build(page, api, columns)
+
+            for name in names or sorted(layouts):
+                api = json.loads((API / f"{api_name(name)}.json").read_text("utf-8"))
+                graph = built(name, api, layouts[name])
+                write(ROOT / "workflows" / f"{name}.json", graph)
+                if name == "02_photo_to_video":
+                    write_blueprint(graph, PHOTO_TO_VIDEO)
+                    write(ROOT / "workflows" / f"{ONE_NODE}.json", on_canvas(graph, PHOTO_TO_VIDEO))
+                if name == "13_two_people":
+                    write_blueprint(graph, TWO_PEOPLE)
+            if not names:
+                identity = built("identity", IDENTITY_GRAPH, IDENTITY_COLUMNS)
+                write_blueprint(identity, IDENTITY_FROM_PHOTO)
+
+
+def write_blueprint(graph: dict[str, Any], blueprint: Blueprint) -> None:
+    """A graph as one node, where the host looks for blueprints."""
+    (ROOT / "subgraphs").mkdir(exist_ok=True)
+    write(ROOT / "subgraphs" / f"{blueprint.name}.json", fold(graph, blueprint))
+
+
+def write(path: Path, graph: dict[str, Any]) -> None:
+    """A graph as a file that is kept under version control."""
+    path.write_text(json.dumps(graph, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -7,18 +7,10 @@ import re
 from pathlib import Path
 
 import pytest
-from browser.pages import ARTIFACTS
+from browser.build_templates import api_name
+from browser.pages import ARTIFACTS, SMALL_VIDEO, run_graph, set_widgets
 
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
-WATCH_ENDINGS = """() => { window.__endings = [];
-    for (const name of ['execution_success', 'execution_error', 'execution_interrupted'])
-        window.app.api.addEventListener(name, event => window.__endings.push([name, event.detail]));
-}"""
-# What a user would type into the widgets to get a small video quickly.
-SMALL = {"width": 96, "height": 64, "length": 9, "steps": 2}
-SET_WIDGETS = """(values) => { for (const node of window.app.graph._nodes)
-    if (node.type.startsWith('FantasyID')) for (const widget of node.widgets || [])
-        if (widget.name in values) widget.value = values[widget.name]; }"""
 
 
 def open_template(page, name: str) -> None:
@@ -30,18 +22,9 @@ def open_template(page, name: str) -> None:
     page.screenshot(path=ARTIFACTS / "templates.png")
     page.get_by_text(re.compile(rf"^{name}$")).first.click(timeout=30_000)
     page.wait_for_function(
-        "() => window.app.graph._nodes.some(n => n.type === 'FantasyIDAlignFace')", timeout=30_000
+        "() => window.app.graph._nodes.some(n => n.type.startsWith('FantasyID'))", timeout=30_000
     )
     page.wait_for_timeout(1500)
-
-
-def run_graph(page) -> None:
-    page.evaluate(WATCH_ENDINGS)
-    page.evaluate("async () => await window.app.queuePrompt(0, 1)")
-    page.wait_for_function("() => window.__endings.length > 0", timeout=300_000)
-    assert page.evaluate("() => window.__endings[0][0]") == "execution_success"
-    page.evaluate("() => { window.app.extensionManager.command.execute('Comfy.Canvas.FitView') }")
-    page.wait_for_timeout(2500)
 
 
 def missing_nodes(page) -> list[str]:
@@ -52,10 +35,12 @@ def missing_nodes(page) -> list[str]:
 
 
 def test_the_template_runs_and_shows_a_video(page, outside):
-    open_template(page, "photo_to_video")
+    open_template(page, "02_photo_to_video")
     assert missing_nodes(page) == []
-    page.evaluate(SET_WIDGETS, SMALL)
-    run_graph(page)
+    set_widgets(page, SMALL_VIDEO)
+    run_graph(page, "template")
+    page.evaluate("() => { window.app.extensionManager.command.execute('Comfy.Canvas.FitView') }")
+    page.wait_for_timeout(2500)
     page.screenshot(path=ARTIFACTS / "photo_to_video.png")
     shown = page.evaluate(
         """() => window.app.graph._nodes.filter(n => n.type === 'SaveVideo')
@@ -67,10 +52,12 @@ def test_the_template_runs_and_shows_a_video(page, outside):
 
 
 def test_the_head_turns_in_the_hosts_viewer(page):
-    open_template(page, "look_at_the_face")
+    open_template(page, "06_look_at_the_face")
     assert missing_nodes(page) == []
-    page.evaluate(SET_WIDGETS, {"size": 256})
-    run_graph(page)
+    set_widgets(page, {"size": 256})
+    run_graph(page, "template")
+    page.evaluate("() => { window.app.extensionManager.command.execute('Comfy.Canvas.FitView') }")
+    page.wait_for_timeout(2500)
     page.screenshot(path=ARTIFACTS / "look_at_the_face.png")
     shown = page.evaluate(
         """() => window.app.graph._nodes.filter(n => n.type === 'Preview3D')
@@ -86,7 +73,7 @@ def test_the_api_workflow_is_the_same_graph(page, name):
     page.evaluate("async (wf) => { await window.app.loadGraphData(wf, true, true, 'test') }", ui)
     page.wait_for_timeout(500)
     converted = page.evaluate("async () => (await window.app.graphToPrompt()).output")
-    bundled = json.loads((WORKFLOWS / "api" / f"{name}.json").read_text("utf-8"))
+    bundled = json.loads((WORKFLOWS / "api" / f"{api_name(name)}.json").read_text("utf-8"))
     assert len(converted) == len(bundled)
     assert _by_meaning(bundled, bundled) == _by_meaning(converted, bundled)
 

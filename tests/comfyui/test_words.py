@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browser.build_templates import api_name
 from PIL import Image
 
 from tools.new_node_words import help_page, words_of
@@ -199,11 +200,15 @@ def test_workflows_use_nodes_and_inputs_that_exist(spoken):
     assert used == set(spoken) - RUN_BY_HAND
 
 
-def test_every_workflow_is_a_template_with_a_picture_in_the_readme():
-    readme = (ROOT / "README.md").read_text("utf-8")
-    assert {path.stem for path in WORKFLOWS.glob("*.json")} == set(workflows())
-    assert {path.stem for path in WORKFLOWS.glob("*.jpg")} == set(workflows())
-    assert [name for name in workflows() if f"`{name}`" not in readme] == []
+def test_every_workflow_is_a_numbered_template_with_a_picture_in_the_documents():
+    listed = (ROOT / "docs" / "templates.md").read_text("utf-8")
+    templates = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
+    assert {api_name(name) for name in templates} == set(workflows())
+    assert sorted(path.stem for path in WORKFLOWS.glob("*.jpg")) == templates
+    assert [name for name in templates if f"`{name}`" not in listed] == []
+    numbers = [int(name.partition("_")[0]) for name in templates]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    assert numbers[0] in (1, 2)  # the first place is kept for the bundled model
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])

@@ -6,7 +6,9 @@ import pytest
 from host_client import bundled, changed
 
 
-@pytest.mark.parametrize("name", ["two_people", "looks_and_shape", "long_clip", "best_of"])
+@pytest.mark.parametrize(
+    "name", ["two_people", "looks_and_shape", "long_clip", "best_of", "short_photo_to_video"]
+)
 def test_it_runs(client, name):
     graph = bundled(name)
     if name == "best_of":

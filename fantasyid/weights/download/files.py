@@ -77,7 +77,7 @@ FILES = (
         name="EVA02-CLIP face encoder",
         words="reads the looks of the face",
         folder="fantasyid",
-        target=f"FantasyID/face_encoder/{EVA}.pt",
+        target=f"{EVA}.pt",
         size=860 * MB,
         kind="eva",
         license="MIT",
@@ -182,9 +182,14 @@ def chosen(name: str) -> list[ModelFile]:
     return found
 
 
+def target_name(name: str) -> str:
+    """Where the file of a name goes in its folder, as a drop-down writes it."""
+    return _named(name).target
+
+
 def how_to_get(name: str) -> str:
     """What to do where a file is missing, in words that follow "To get it: "."""
-    (item,) = (file for file in FILES if file.name == name)
+    item = _named(name)
     if item.registration:
         return f"{item.registration}; put it into models/{item.folder}"
     return (
@@ -192,6 +197,11 @@ def how_to_get(name: str) -> str:
         f"{in_words(item.size)}, license: {item.license}), or fetch it from "
         f"{item.url or item.page} into models/{item.folder}/{item.target}"
     )
+
+
+def _named(name: str) -> ModelFile:
+    (item,) = (file for file in FILES if file.name == name)
+    return item
 
 
 def in_words(size: int) -> str:
