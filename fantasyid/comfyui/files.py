@@ -195,13 +195,14 @@ def _in_a_subfolder(kind: FileKind, relative: str) -> Path | None:
     if kind.folders[0] in OWN_FOLDERS:
         return None
     last = f"/{os.path.basename(relative)}"
-    found = {
+    paths = (
         folder_paths.get_full_path(folder, name)
         for folder in kind.folders
         for name in _names(kind, folder)
         if f"/{name}".endswith(last)
-    } - {None}
-    return Path(found.pop()) if len(found) == 1 else None
+    )
+    found = {Path(path) for path in paths if path is not None}
+    return found.pop() if len(found) == 1 else None
 
 
 def missing_files(*chosen: tuple[FileKind, str | None]) -> list[str]:
