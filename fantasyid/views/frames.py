@@ -72,8 +72,8 @@ def frames_of_video(source: Any, start: float = 0.0, duration: float = 0.0) -> F
     try:
         with av.open(source, mode="r") as container:
             stream = next(iter(container.streams.video), None)
-            if stream is None:
-                raise ValueError(f"{name} has no pictures")
+            if stream is None or stream.codec_context is None:  # or of a codec that nobody knows
+                raise ValueError(f"{name} has no pictures that can be decoded")
             if stream.width * stream.height > MOST_PIXELS:
                 raise ValueError(
                     f"{name} is {stream.width}x{stream.height}: frames above "

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ...weights.describe import in_print
+
 Graph = dict[str, dict[str, Any]]
 
 BUNDLED = Path(__file__).resolve().parents[3] / "workflows" / "api" / "photo_to_video.json"
@@ -43,11 +45,14 @@ def load_workflow(path: Path) -> Graph:
         raise ValueError(
             f"{path} is not a workflow in API format: in ComfyUI, choose Export (API)"
         ) from error
-    for class_type in ("LoadImage", "FantasyIDSampler", "SaveVideo"):
-        only_node(nodes, class_type)
-    if not positive_texts(nodes):
-        raise ValueError("the workflow has no CLIP Text Encode that a positive input leads to")
-    return with_sources(nodes, [k for k, n in nodes.items() if n["class_type"] in SAVERS])
+    try:
+        for class_type in ("LoadImage", "FantasyIDSampler", "SaveVideo"):
+            only_node(nodes, class_type)
+        if not positive_texts(nodes):
+            raise ValueError("the workflow has no CLIP Text Encode that a positive input leads to")
+        return with_sources(nodes, [k for k, n in nodes.items() if n["class_type"] in SAVERS])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # links to nowhere
+        raise ValueError(f"{path}: {in_print(error, 200)}") from error
 
 
 def nodes_of(graph: Graph, class_type: str) -> list[str]:
@@ -79,6 +84,8 @@ def with_sources(graph: Graph, keys: Iterable[str]) -> Graph:
     wanted, waiting = set(), list(keys)
     while waiting:
         key = waiting.pop()
+        if key not in graph:
+            raise ValueError(f"the workflow has a link to {in_print(key)}, a node that it has not")
         if key not in wanted:
             wanted.add(key)
             waiting += [source for _, source, _ in links(graph[key])]
@@ -91,7 +98,11 @@ def positive_texts(graph: Graph) -> list[str]:
     starts = [s for node in graph.values() for name, s, _ in links(node) if name == "positive"]
     for start in starts:
         key: str | None = start
+        seen: set[str] = set()
         while key is not None and graph[key]["class_type"] != "CLIPTextEncode":
+            if key in seen:
+                raise ValueError(f"the positive inputs lead in a circle, through node {key}")
+            seen.add(key)
             key = next((s for name, s, _ in links(graph[key]) if name == "positive"), None)
         if key is not None and key not in found:
             found.append(key)

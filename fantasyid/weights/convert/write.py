@@ -7,6 +7,7 @@ a file in which all agree with their sources takes the final name, in one step.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import torch
+from filelock import FileLock, Timeout
 
 from ..header import LENGTH_BYTES, METADATA, header_bytes
 from .sources import Stored
@@ -110,10 +112,40 @@ def write_files(
         report: Called often; an exception that it raises stops the work, which can be resumed.
 
     Raises:
-        FileExistsError: A file is there and `overwrite` was not asked for.
+        FileExistsError: A file is there and `overwrite` was not asked for, or another conversion
+            writes it now.
         OSError: The disk has too little space, or a file is held by another program.
         ValueError: The disk gave other bytes back than were written.
     """
+    with contextlib.ExitStack() as locks:
+        for plan in plans:
+            locks.enter_context(_alone(plan))
+        return _write_locked(plans, overwrite=overwrite, report=report)
+
+
+@contextlib.contextmanager
+def _alone(plan: Plan) -> Iterator[None]:
+    """Keep other programs from writing the same file; a killed one leaves nothing locked."""
+    plan.path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(plan.part.with_name(plan.part.name + ".lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise FileExistsError(
+            f"{plan.path} is being written by another conversion: wait for it, or choose another "
+            "name"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+        with contextlib.suppress(OSError):  # another program may have it by now
+            Path(lock.lock_file).unlink(missing_ok=True)
+
+
+def _write_locked(
+    plans: list[Plan], *, overwrite: bool, report: Callable[[Step], object]
+) -> list[Written]:
     finished = [not overwrite and plan.begun(plan.path) == plan.num_bytes for plan in plans]
     todo = [plan for plan, is_there in zip(plans, finished, strict=True) if not is_there]
     for plan in todo:
@@ -169,6 +201,8 @@ def _compare(plan: Plan, mend: bool) -> Iterator[int]:
     with plan.part.open("r+b") as file:
         if not mend and hasattr(os, "posix_fadvise"):  # read the disk, not what memory kept of it
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        if file.read(len(plan.header)) != plan.header:
+            raise ValueError(f"{plan.part}: its header was changed while it was written")
         position = len(plan.header)
         for name, stored in plan.tensors.items():
             tensor = stored.load().detach().contiguous().reshape(-1)
