@@ -21,7 +21,7 @@ from ..whole_file import write_numbered
 
 FOLDER = "fantasyid"
 EXTENSIONS = {".safetensors", ".pt", ".pth", ".bin", ".tar", ".pkl"}
-MOST_CHARACTERS = 200  # of a name, as most file systems have it, less number and ending
+MOST_NAME_BYTES = 200  # of a name, as most file systems have it, less number and ending
 # Folders of the host that hold a user's own files, and how a drop-down marks names from them.
 OWN_FOLDERS = {"input": "", "output": " [output]"}
 
@@ -254,10 +254,14 @@ def save_new(prefix: str, contents: Mapping[str, bytes]) -> Path:
     """
     # The host counts the files of the last word only, so that "people/" would count none.
     parts = [part for part in prefix.replace("\\", "/").split("/") if part not in ("", ".")]
-    if not parts or ".." in parts or any(len(part) > MOST_CHARACTERS for part in parts):
+    if (
+        not parts
+        or ".." in parts
+        or any(len(os.fsencode(part)) > MOST_NAME_BYTES for part in parts)
+    ):
         raise ValueError(
             f"filename_prefix: {in_print(prefix)!r} is no name for a file in the output folder: "
-            f"give at most {MOST_CHARACTERS} characters, without '..'"
+            f"give at most {MOST_NAME_BYTES} bytes, without '..'"
         )
     folder, name, number, _, _ = folder_paths.get_save_image_path(
         "/".join(parts), folder_paths.get_output_directory()
