@@ -36,10 +36,10 @@ class FantasyIDAlignFace(io.ComfyNode):
                     "detector",
                     options=list(sources.DETECTORS),
                     tooltip="Who finds the face when nothing is connected below. auto takes "
-                    "insightface when it is installed with its models, else its SCRFD file through "
-                    "onnxruntime, else the built-in cascade, which needs no model file but gives a "
-                    "box without points. Where no face is "
-                    "upright, the photo is turned and searched again.",
+                    "YuNet where its file is, else insightface when it is installed with its "
+                    "models, else its SCRFD file, else the built-in cascade, which needs no model "
+                    "file but gives a box without points. Where no face is upright, the photo "
+                    "is turned and searched again.",
                 ),
                 io.Combo.Input(
                     "choose",

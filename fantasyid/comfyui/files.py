@@ -91,7 +91,7 @@ IDENTITY = FileKind(
     "identity.safetensors",
 )
 INSIGHTFACE = FileKind(
-    "insightface pack", (), "put the pack into models/insightface", ("insightface",)
+    "insightface pack", (), "put the pack into models/insightface", ("insightface", FOLDER)
 )
 
 

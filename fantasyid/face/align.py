@@ -133,7 +133,10 @@ def _describe(faces: list[DetectedFace], chosen: DetectedFace, is_new: bool) -> 
         f"{chosen.detector}."
     )
     if chosen.points is None:
-        words += " This detector gives a box only: the five points are estimated from it."
+        words += (
+            " This detector gives a box only: the five points are estimated from it. A YuNet file "
+            "(*yunet*.onnx, 0.3 MB) in models/fantasyid, with onnxruntime, finds them."
+        )
         if chosen.roll_deg:
             words += f" The head is tilted by about {chosen.roll_deg:.0f} degrees."
     if is_new:

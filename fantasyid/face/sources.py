@@ -106,7 +106,7 @@ def open_clip_detector(sources: FaceSources) -> Detector:
         return partial(detect_with_landmarker, model=sources.landmarker)
     if sources.detector != "auto":
         return _OPENERS[sources.detector](sources.insightface_folders)
-    for opener in (open_insightface, open_scrfd, open_yunet):
+    for opener in (open_yunet, open_insightface, open_scrfd):
         with suppress(ImportError, FileNotFoundError):
             return opener(sources.insightface_folders)
     return detect_quickly

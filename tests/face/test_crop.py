@@ -200,7 +200,7 @@ def test_the_crop_is_eight_bit_and_bordered_outside_the_photo() -> None:
 
 def test_points_from_a_cascade_box_are_near_those_of_the_astronaut() -> None:
     points = points_from_box((175, 70, 268, 163))
-    assert np.hypot(*(points - ASTRONAUT).T).max() < 6  # of a box of 93 pixels
+    assert np.hypot(*(points - ASTRONAUT).T).max() < 14  # of a box of 93 pixels
 
 
 @few
@@ -291,3 +291,35 @@ def test_a_profile_has_a_box_as_large_as_its_face():
     assert x1 - x0 == pytest.approx(200, rel=0.05)
     assert (x0 + x1) / 2 == pytest.approx(200, abs=10)
     assert (y0 + y1) / 2 == pytest.approx(200, abs=10)
+
+
+def test_points_from_the_default_detectors_boxes_have_the_right_size(shared) -> None:
+    """Crops of real faces with five true points come out neither too small nor too large."""
+    import json
+
+    from PIL import Image
+
+    pytest.importorskip("skimage", reason="scikit-image is absent")
+    from fantasyid.face.cascade import detect_with_cascade
+
+    folder = shared / "data" / "faces"
+    scales, corners = [], []
+    for name, faces in json.loads((folder / "points.json").read_text("utf-8")).items():
+        photo = torch.from_numpy(np.array(Image.open(folder / name).convert("RGB"))).float() / 255
+        for found in detect_with_cascade(photo):
+            x0, y0, x1, y1 = found.box
+            for face in faces:
+                true = np.array(face["points"])
+                x, y = true.mean(0)
+                if not (x0 < x < x1 and y0 < y < y1) or found.roll_deg:
+                    continue
+                estimated = similarity_lmeds(points_from_box(found.box), FACE_TEMPLATE_PX)
+                exact = similarity_lmeds(true, FACE_TEMPLATE_PX)
+                scales.append(np.hypot(*exact[0, :2]) / np.hypot(*estimated[0, :2]))
+                square = np.array([[0, 0], [512, 0], [0, 512], [512, 512]])
+                inside = (square - exact[:, 2]) @ np.linalg.inv(exact[:, :2]).T
+                moved = inside @ estimated[:, :2].T + estimated[:, 2]
+                corners.append(np.hypot(*(moved - square).T).mean())
+    assert len(scales) >= 4
+    assert 0.93 < np.median(scales) < 1.07
+    assert np.median(corners) < 45

@@ -29,7 +29,8 @@ def test_the_cascade_finds_the_astronaut(astronaut: torch.Tensor) -> None:
     assert face.detector == "scikit-image cascade"
     assert 0.75 <= face.score <= 1
     estimated = points_from_box(face.box)
-    assert np.hypot(*(estimated - ASTRONAUT).T).max() < 7
+    # A short face: the constants are the medians of several people.
+    assert np.hypot(*(estimated - ASTRONAUT).T).max() < 12
     assert torch.equal(astronaut, before)
 
 
