@@ -53,6 +53,8 @@ HANGING: dict[str, bytes] = {
     "shape of an array": EMPTY + b"(I1\n" + NESTED + FLOATS + b"I00\nU\x00tb",
     "sizes of an array": EMPTY + b"(I1\n(" + (b"\x8a\x10" + b"\x7f" * 16) * 100_000 + b"t"
     + FLOATS + b"I00\nU\x00tb",
+    "many short sizes of an array": EMPTY + b"(I1\n(" + b"J\xff\xff\xff\x7f" * 400_000 + b"t"
+    + FLOATS + b"I00\nU\x00tb",
     "shape of a tensor": TENSOR + STORAGE + b"K\x00" + NESTED + NESTED + REST,
     "sizes of a tensor": TENSOR + STORAGE + b"K\x00(" + b"J\xff\xff\xff\x7f" * 100_000 + b"t(ttR",
     "one number as terabytes": TENSOR + STORAGE + b"K\x00(J\xff\xff\xff\x7ft(K\x00t" + REST,
