@@ -18,6 +18,8 @@ from .part import Part
 
 PER_SAMPLE = ("clean", "noise", "timesteps", "text", "keep_latent", "keep", "weight", "mask")
 PER_REFERENCE = ("face_latent", "features", "vertices")
+# Tokens of a text embedding that differ by less are one padding, seen through rounding.
+PADDING_TOLERANCE = 1e-5
 
 
 @dataclass(slots=True)
@@ -30,7 +32,7 @@ class Batch:
         clean: `(B, F, C, H, W)` latents x0, scaled as the transformer takes them.
         noise: Like `clean`.
         timesteps: `(B,)`.
-        text: `(B, L, C)`.
+        text: `(B, L, C)`; its last token stands for `paddings` equal ones, see `kept_text`.
         face_latent: `(R, C, H, W)` of the reference view; zeros where it is dropped.
         keep_latent: `(B,)` 1, or 0 where the image-to-video channel stays empty.
         features: `(R, 1 + grid^2, C)` hidden state of the vision tower.
@@ -55,6 +57,7 @@ class Batch:
     mask: Tensor
     names: list[str]
     failures: list[str]
+    paddings: int = 1
 
     def to(self, device: torch.device | str) -> Batch:
         """The same on a device."""
@@ -116,6 +119,7 @@ class Batches(Dataset[Batch]):
                 f"train.batch_size {train.batch_size} does not divide among {world_size} devices, "
                 f"{train.accumulation} accumulation parts and {each} samples per reference"
             )
+        self.text_kept, self._text_tokens = kept_text(parts["text"])
         self.order = Order(train.seed, tuple(map(tuple, sizes.values())), train.batch_size // each)
 
     def __len__(self) -> int:
@@ -139,7 +143,8 @@ class Batches(Dataset[Batch]):
         }
         failures = [w for one in (*references, *samples) for w in one["failures"]]
         names = [sample["name"] for sample in samples]
-        return Batch(**stacked, **shared, names=names, failures=failures)
+        paddings = self._text_tokens - self.text_kept + 1
+        return Batch(**stacked, **shared, names=names, failures=failures, paddings=paddings)
 
     def _reference(self, step: int, place: int, unit: int) -> dict:
         """One view of a person, drawn anew for every step."""
@@ -175,7 +180,7 @@ class Batches(Dataset[Batch]):
         try:
             moments = self.parts["video"].get(row.clip).float()
             caption = "" if no_text < train.null_text else row.caption
-            text = self.parts["text"].get(caption_key(caption)).float()
+            text = self.parts["text"].get(caption_key(caption))[: self.text_kept].float()
         except DataError as error:
             failures.append(f"sample {position} of step {step}, clip {row.clip}: {error}")
             moments, text = self._blank_sample(row)
@@ -216,7 +221,26 @@ class Batches(Dataset[Batch]):
     def _blank_sample(self, row: ClipRow) -> tuple[Tensor, Tensor]:
         channels, frames = self._any("video").shape[:2]
         moments = torch.zeros(channels, frames, row.height // 8, row.width // 8)
-        return moments, torch.zeros_like(self._any("text"))
+        return moments, torch.zeros_like(self._any("text")[: self.text_kept])
+
+
+def kept_text(part: Part) -> tuple[int, int]:
+    """How many tokens of the embeddings of a cache differ, and how many there are.
+
+    Behind the longest prompt all tokens of an embedding are paddings. Where an encoder tells no
+    place from another, as a T5 without relative positions, they are equal, and the first stands
+    for all of them (`TrainedNetwork.velocity`).
+    """
+    kept = tokens = 1
+    for key in part.places:
+        try:
+            text = part.get(key).float()
+        except DataError:
+            continue
+        tokens = len(text)
+        differs = ((text - text[-1:]).abs().amax(1) > PADDING_TOLERANCE).nonzero()
+        kept = max(kept, int(differs[-1]) + 2 if len(differs) else 1)
+    return min(kept, tokens), tokens
 
 
 def _sampled(moments: Tensor, noise: Tensor) -> Tensor:

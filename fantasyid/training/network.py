@@ -6,6 +6,7 @@ same hooks (`injection/hooks.py`). What is trained requires gradients, everythin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,9 @@ class TrainedNetwork(nn.Module):
         if each > 1:
             pairs = [tuple(part.repeat_interleave(each, 0) for part in pair) for pair in pairs]
         image = image_latents(batch, noisy)
-        return self.velocity(noisy, batch.timesteps, batch.text, image, pairs, batch.keep)
+        return self.velocity(
+            noisy, batch.timesteps, batch.text, image, pairs, batch.keep, batch.paddings
+        )
 
     def velocity(
         self,
@@ -97,6 +100,7 @@ class TrainedNetwork(nn.Module):
         image: Tensor,
         pairs: Sequence[tuple[Tensor, ...]] | None,
         keep: Tensor | None = None,
+        paddings: int = 1,
     ) -> Tensor:
         """The velocity with an identity, or of the bare base.
 
@@ -107,6 +111,9 @@ class TrainedNetwork(nn.Module):
             image: Like `noisy`: the image-to-video channels.
             pairs: From `identity`; None is the bare base.
             keep: `(B,)` 1, or 0 for a sample without identity.
+            paddings: How many equal text tokens the last one stands for. Text has no positions in
+                CogVideoX, so that one token whose logits are raised by the log of their number is
+                the same attention.
         """
         self._fill(pairs, keep)
         frames, _, height, width = noisy.shape[1:]
@@ -117,11 +124,17 @@ class TrainedNetwork(nn.Module):
         dtype = self.transformer.patch_embed.proj.weight.dtype
         if dtype.itemsize < 2:  # stored as fp8, computed in bf16
             dtype = torch.bfloat16
+        attention = None
+        if paddings > 1:
+            raised = torch.zeros(len(text), 1, text.shape[1] + math.prod(grid), device=text.device)
+            raised[..., text.shape[1] - 1] = math.log(paddings)
+            attention = {"attention_mask": raised.to(dtype)}
         return self.transformer(
             hidden_states=torch.cat([noisy, image], dim=2).to(dtype),
             encoder_hidden_states=text.to(dtype),
             timestep=timesteps,
             image_rotary_emb=(cosines.to(noisy.device), sines.to(noisy.device)),
+            attention_kwargs=attention,
             return_dict=False,
         )[0]
 

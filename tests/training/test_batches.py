@@ -7,8 +7,9 @@ import dataclasses
 import pytest
 import torch
 
-from fantasyid.training.batches import Batches, face_mask
+from fantasyid.training.batches import Batches, face_mask, kept_text
 from fantasyid.training.manifest import DataError
+from fantasyid.training.part import Part
 
 from .conftest import SIDE, but, cache_of, rows_of
 
@@ -149,3 +150,12 @@ def test_the_mask_is_where_the_face_is():
     assert mask[0, 0].tolist() == [[1, 1, 1, 0]] * 3 + [[0] * 4]
     nowhere = dataclasses.replace(row, face_boxes=((0.0, 0.0, 0.0, 0.0),) * 9)
     assert bool((face_mask(nowhere, 3, SIDE, SIDE) == 1).all())
+
+
+def test_equal_paddings_of_all_texts_are_kept_once(tmp_path):
+    part = Part(tmp_path)
+    texts = {name: torch.randn(8, 4) for name in "ab"}
+    for length, text in zip((2, 3), texts.values(), strict=True):
+        text[length:] = text[length]
+    part.fill(list(texts), texts.__getitem__, 2, lambda *_: None)
+    assert kept_text(part) == (4, 8)

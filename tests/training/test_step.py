@@ -151,3 +151,18 @@ def test_a_sample_without_identity_is_the_bare_base(config):
         bare = network.velocity(batch.clean, batch.timesteps, batch.text, image, None)
     torch.testing.assert_close(velocity[1], bare[1])
     assert not torch.allclose(velocity[0], bare[0])
+
+
+def test_one_padding_stands_for_all_equal_ones(config):
+    network, batch = opened(build_network(config)), batch_of()
+    image = torch.zeros_like(batch.clean)
+    batch.text[:, 3:] = batch.text[:, 3:4]
+    with torch.no_grad():
+        whole = network.velocity(batch.clean, batch.timesteps, batch.text, image, None)
+        paddings = batch.text.shape[1] - 3
+        folded = network.velocity(
+            batch.clean, batch.timesteps, batch.text[:, :4], image, None, paddings=paddings
+        )
+        uncounted = network.velocity(batch.clean, batch.timesteps, batch.text[:, :4], image, None)
+    torch.testing.assert_close(folded, whole, rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(uncounted, whole, rtol=1e-3, atol=1e-3)
