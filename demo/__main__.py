@@ -9,16 +9,17 @@ import argparse
 import json
 import sys
 import time
+from typing import Any
 
 import torch
 
+from . import mini, results
 from .command import ROOT, parser
 from .console import exit_code, say, step
 from .folders import place_photo, prepare_base
-from .models import find_real, write_model_paths, write_tiny
+from .models import find_real, write_model_paths
 from .processes import listen_for_end
 from .progress import run_prompt
-from .results import collect, show
 from .server import Server
 from .workflow import adapt
 
@@ -27,38 +28,46 @@ WORKFLOW = "workflows/api/photo_to_video.json"
 
 def run(options: argparse.Namespace) -> int:
     """From the photo to the video."""
-    host, tiny, cuda = ROOT / ".host", options.models is None, torch.cuda.is_available()
+    host, cuda = ROOT / ".host", torch.cuda.is_available()
     base = prepare_base(host / "base")
     server_options = [] if cuda else ["--cpu"]
-    if tiny:
-        names = write_tiny(base / "models")
-        say("Weights: tiny and random, so the video will be noise, not a likeness "
-            "(--models DIR takes the real ones).")  # fmt: skip
+    mine = options.photo is not None or options.models is not None
+    image = place_photo(base, options.photo) if mine else None
+    if options.models is None:
+        say(mini.EXPECT if image is None else mini.OWN_PHOTO)
+        wanted = mini.takes(options.prompt, image is not None)
+        graphs = [mini.graph_of(take, image, options.seed) for take in wanted]
     else:
+        assert image is not None
         names = find_real(options.models)
         server_options += write_model_paths(options.models, host / "extra_model_paths.yaml")
         if not cuda:
             say("No CUDA device is seen: with the real weights this takes days on a CPU.")
-    image = place_photo(base, options.photo)
-    workflow = json.loads((ROOT / WORKFLOW).read_text(encoding="utf-8"))
-    graph = adapt(workflow, names, image, options.prompt, options.seed, tiny)
+        workflow = json.loads((ROOT / WORKFLOW).read_text(encoding="utf-8"))
+        wanted, graphs = [], [adapt(workflow, names, image, options.prompt, options.seed)]
     start, log = time.monotonic(), host / "server.log"
     say("Starting ComfyUI ...")
     with Server(options.comfyui, base, *server_options, port=options.port, log=log) as server:
         say(f"  the server answers at {server.host.url} after "
             f"{time.monotonic() - start:.1f} s, log in {log}")  # fmt: skip
-        say(f"Running {WORKFLOW}, {len(graph)} nodes:")
-        start = time.monotonic()
-        result = run_prompt(server, graph)
+        start, made = time.monotonic(), []
+        for number, graph in enumerate(graphs):
+            what = f"{wanted[number].person}: {wanted[number].prompt}" if wanted else WORKFLOW
+            say(f"Running {what} ({len(graph)} nodes):")
+            made.append(run_prompt(server, graph))
         seconds = round(time.monotonic() - start, 1)
         say(f"  done in {seconds} s")
+    found: dict[str, Any]
     with step("Server stopped. Collecting the results"):
-        found = collect(result, base, options.output, tiny)
-    show(found)
+        if wanted:
+            pairs = list(zip(wanted, made, strict=True))
+            found = mini.collect(pairs, base, options.output, options.photo)
+        else:
+            found = results.collect(made[0], base, options.output)
+    (mini if wanted else results).show(found)
     say(f"All in {time.time() - options.began:.1f} s.")
-    found |= {"seconds": seconds, "weights": "tiny" if tiny else "real"}
-    order = ("video", "frames", "size", "seconds", "weights", "contact_sheet", "mesh")
-    say(json.dumps({key: found[key] for key in order}))
+    found |= {"seconds": seconds, "weights": "mini" if wanted else "real"}
+    say(json.dumps(found))
     return 0
 
 

@@ -32,7 +32,8 @@ def parser() -> argparse.ArgumentParser:
     """The options of `python quickstart.py`, which `python -m demo` takes too."""
     options = argparse.ArgumentParser(
         prog="quickstart.py",
-        description="From a face photo to a video, inside the real ComfyUI, on this machine. "
+        description="From a face photo to a video, inside the real ComfyUI, on this machine: by "
+        "default with the bundled mini model, which knows drawn people. "
         "Everything is put into .venv and .host beside this file; a second run needs no network.",
         epilog="`quickstart.py test [--comfyui DIR] [pytest options]` runs the checks and tests.",
     )
@@ -40,7 +41,12 @@ def parser() -> argparse.ArgumentParser:
     add("--comfyui", type=place, metavar="DIR", help="use this ComfyUI (0.30.0 or newer)")
     add("--python", type=program, metavar="EXE", help="the Python of that ComfyUI")
     add("--models", type=place, metavar="DIR", help="models folder with the real weights")
-    add("--photo", type=place, metavar="FILE", help="face photo (default: a public-domain one)")
+    add(
+        "--photo",
+        type=place,
+        metavar="FILE",
+        help="face photo (default: drawn people; with --models a public-domain one)",
+    )
     add("--prompt", metavar="TEXT", help="what happens in the video")
     add("--output", type=place, metavar="DIR", default=ROOT / "quickstart_output",
         help="where the results go (default: quickstart_output)")  # fmt: skip

@@ -12,11 +12,6 @@ from PIL import Image, ImageOps
 from .console import Problem, say
 
 ROOT = Path(__file__).resolve().parent.parent
-LINKS = {
-    "ComfyUI-FantasyID": ROOT,
-    # Lets the native T5 and VAE loaders read the tiny files.
-    "fantasyid_tiny_host": ROOT / "demo_nodes" / "fantasyid_tiny_host",
-}
 
 
 def link_folder(link: Path, target: Path) -> None:
@@ -41,11 +36,17 @@ def link_folder(link: Path, target: Path) -> None:
             raise
 
 
-def prepare_base(base: Path) -> Path:
-    """Create a base directory with the links to this project in it; what is there stays."""
+def prepare_base(base: Path, *others: Path) -> Path:
+    """Create a base directory with a link to this project in it; what is there stays.
+
+    Args:
+        base: The directory.
+        others: More folders of nodes to link.
+    """
     for name in ("custom_nodes", "models", "input", "output", "temp", "user/default"):
         (base / name).mkdir(parents=True, exist_ok=True)
-    for name, target in LINKS.items():
+    for target in (ROOT, *others):
+        name = "ComfyUI-FantasyID" if target == ROOT else target.name
         link_folder(base / "custom_nodes" / name, target)
     settings = base / "user" / "default" / "comfy.settings.json"
     if not settings.is_file():

@@ -1,4 +1,4 @@
-"""The model files of the demo: tiny random ones that it writes, or the user's real ones."""
+"""The user's model files, where the real ones are to be run."""
 
 from __future__ import annotations
 
@@ -6,18 +6,7 @@ import json
 from fnmatch import fnmatch
 from pathlib import Path
 
-from .console import Problem, step
-
-# Role -> name in the loader's list.
-TINY = {
-    "model": "tiny-fantasyid",
-    "face_encoder": "tiny_EVA02_CLIP_L_336_psz14_s6B.pt",
-    "deca": "tiny_deca_model.tar",
-    "flame": "tiny_generic_model.pkl",
-    "mesh_transforms": "tiny_transform.pkl",
-    "clip": "tiny_t5xxl.safetensors",
-    "vae": "tiny_cogvideox_vae.safetensors",
-}
+from .console import Problem
 
 # Role -> folder below the models folder, pattern of the file's name in any case, what it is.
 REAL = {
@@ -35,15 +24,6 @@ REAL = {
 }  # fmt: skip
 
 
-def write_tiny(models: Path) -> dict[str, str]:
-    """Write the tiny files where they are missing or were made otherwise; returns their names."""
-    from miniature.models import write_tiny_models
-
-    with step("Tiny checkpoints with random weights, in the released layouts", models):
-        write_tiny_models(models)
-    return TINY
-
-
 def find_file(models: Path, role: str) -> str | None:
     """The name of a released file as the host's loader will list it; None where it is absent."""
     where, pattern, _ = REAL[role]
@@ -51,7 +31,6 @@ def find_file(models: Path, role: str) -> str | None:
     found = [path for path in folder.rglob("*") if fnmatch(path.name.lower(), pattern)]
     if role == "model":
         found = [path.parent for path in found if path.parent != folder]
-    found = [path for path in found if not path.name.startswith("tiny")]
     if not found:
         return None
     name = min(found, key=lambda path: (len(path.parts), str(path))).relative_to(folder)

@@ -14,13 +14,12 @@ from PIL import Image, ImageDraw, ImageFont
 from fantasyid.evaluation.answers import Result
 
 from .console import Problem, say, size_text
-from .workflow import TINY_LABEL
 
 VIDEO, MESH = (".mp4", ".webm", ".mkv"), (".glb",)
 MOST = 16  # frames shown on the contact sheet
 TILE = 320  # least width of one frame there, in pixels
 GAP = 8
-LINE = 32  # height of the note and of the caption
+LINE = 32  # height of a caption
 
 
 def saved_file(result: Result, base: Path, suffixes: tuple[str, ...]) -> Path | None:
@@ -46,38 +45,44 @@ def read_video(path: Path) -> tuple[list[Image.Image], float]:
         return frames, float(stream.average_rate or 0)
 
 
-def draw_sheet(frames: list[Image.Image], note: str) -> Image.Image:
-    """The frames in a grid, each with its number, the note in a band of its own above it."""
+def draw_rows(rows: list[tuple[str, list[Image.Image]]], note: str) -> Image.Image:
+    """Pictures in rows, each with its words below it, the note above all of them."""
+    tile = TILE // 2
+    columns = max(len(pictures) for _, pictures in rows)
+    size = GAP + columns * (tile + GAP), GAP + LINE + len(rows) * (tile + GAP + LINE)
+    sheet = Image.new("RGB", size, (24, 24, 24))
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=20)
+    draw.text((GAP, 4), note, font=font, fill=(230, 230, 230))
+    for number, (words, pictures) in enumerate(rows):
+        y = GAP + LINE + number * (tile + GAP + LINE)
+        for column, picture in enumerate(pictures):
+            small = picture.resize((tile, tile), Image.Resampling.BICUBIC)
+            sheet.paste(small, (GAP + column * (tile + GAP), y))
+        draw.text((GAP, y + tile + 4), words, font=font, fill=(200, 200, 200))
+    return sheet
+
+
+def draw_sheet(frames: list[Image.Image]) -> Image.Image:
+    """Frames in a grid, each with its number below it."""
     last, shown = len(frames) - 1, min(len(frames), MOST)
     indexes = [round(i * last / max(1, shown - 1)) for i in range(shown)]
     scale = max(1, -(-TILE // frames[0].width))  # whole, so that pixels stay pixels
     width, height = frames[0].width * scale, frames[0].height * scale
     columns = math.ceil(math.sqrt(shown))
     rows = -(-shown // columns)
-    top = GAP + (LINE if note else 0)
-    size = GAP + columns * (width + GAP), top + rows * (height + GAP + LINE)
+    size = GAP + columns * (width + GAP), GAP + rows * (height + GAP + LINE)
     sheet = Image.new("RGB", size, (24, 24, 24))
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=20)
-
-    def band(left: int, y: int, right: int) -> None:
-        draw.rectangle((left, y, right, y + LINE), fill=(150, 30, 30))
-        draw.text((left + GAP, y + 4), note, font=font, fill=(255, 255, 255))
-
     for place, index in enumerate(indexes):
         x = GAP + place % columns * (width + GAP)
-        y = top + place // columns * (height + GAP + LINE)
+        y = GAP + place // columns * (height + GAP + LINE)
         sheet.paste(frames[index].resize((width, height), Image.Resampling.NEAREST), (x, y))
         caption = f"frame {index + 1} of {len(frames)}"
         draw.text((x, y + height + 4), caption, font=font, fill=(200, 200, 200))
-    if note:
-        band(0, 0, sheet.width)
-        for row in range(rows):  # also over the pictures: a cut-out of the sheet still says it
-            y = top + row * (height + GAP + LINE)
-            band(GAP, y + height - LINE, sheet.width - GAP)
     return sheet
 
 
-def collect(result: Result, base: Path, folder: Path, tiny: bool) -> dict[str, Any]:
+def collect(result: Result, base: Path, folder: Path) -> dict[str, Any]:
     """Copy video and mesh to `folder` and make the contact sheet.
 
     Returns:
@@ -90,7 +95,7 @@ def collect(result: Result, base: Path, folder: Path, tiny: bool) -> dict[str, A
     if made is None:
         raise Problem("The workflow ended without saving a video.", code=1)
     folder.mkdir(parents=True, exist_ok=True)
-    stem = free_stem(folder, TINY_LABEL if tiny else "fantasyid")
+    stem = free_stem(folder, "fantasyid")
     video = Path(shutil.copyfile(made, folder / f"{stem}{made.suffix}"))
     head = mesh and shutil.copyfile(mesh, folder / f"{stem}_head{mesh.suffix}")
     try:
@@ -99,7 +104,7 @@ def collect(result: Result, base: Path, folder: Path, tiny: bool) -> dict[str, A
     except (FFmpegError, IndexError) as error:  # damaged, or without frames
         raise Problem(f"The video {video} could not be decoded: {error}", code=1) from error
     sheet = folder / f"{stem}_contact_sheet.png"
-    draw_sheet(frames, "tiny random weights: noise, not a likeness" if tiny else "").save(sheet)
+    draw_sheet(frames).save(sheet)
     return {
         "video": str(video),
         "frames": len(frames),

@@ -1,4 +1,4 @@
-"""The bundled API workflow, fitted to the files and the size of this run."""
+"""The bundled API workflow, fitted to the files of this run."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import copy
 from typing import Any
 
 from fantasyid.evaluation.answers import Graph
-
-TINY_LABEL = "tiny_random_weights"
 
 # (class_type, input) -> role of the model file it names.
 MODEL_FILES = {
@@ -18,14 +16,6 @@ MODEL_FILES = {
     ("FantasyIDDecaLoader", "flame"): "flame",
     ("CLIPLoader", "clip_name"): "clip",
     ("VAELoader", "vae_name"): "vae",
-}
-
-# (class_type, input) -> value. For tiny weights only: the smallest run that takes every path.
-TINY_RUN = {
-    ("FantasyIDFaceLatent", "width"): 96,
-    ("FantasyIDFaceLatent", "height"): 64,
-    ("FantasyIDFaceLatent", "length"): 9,
-    ("FantasyIDSampler", "steps"): 4,
 }
 
 
@@ -46,7 +36,6 @@ def adapt(
     image: str,
     prompt: str | None = None,
     seed: int | None = None,
-    tiny: bool = False,
 ) -> Graph:
     """A copy of the bundled workflow for this run.
 
@@ -56,7 +45,6 @@ def adapt(
         image: the photo's file name in the server's input folder.
         prompt: text for the positive conditioning; None keeps the workflow's.
         seed: of the noise; None keeps the workflow's.
-        tiny: make it small, and let every file say that the weights are random.
 
     Raises:
         ValueError: the workflow and the tables above do not fit each other.
@@ -66,12 +54,6 @@ def adapt(
     values |= {place: names[role] for place, role in MODEL_FILES.items()}
     if seed is not None:
         values["FantasyIDSampler", "seed"] = seed
-    if tiny:
-        values |= TINY_RUN
-        for inputs in (node["inputs"] for node in graph.values()):
-            if "filename_prefix" in inputs:
-                folder, slash, name = inputs["filename_prefix"].rpartition("/")
-                inputs["filename_prefix"] = f"{folder}{slash}{TINY_LABEL}_{name}"
     for (class_type, name), value in values.items():
         inputs = [n["inputs"] for n in graph.values() if n["class_type"] == class_type]
         if not inputs or any(isinstance(i.get(name, []), list) for i in inputs):

@@ -33,6 +33,7 @@ from .loaders import (
     FantasyIDModelLoader,
 )
 from .lora import FantasyIDLoraLoader
+from .miniature import FantasyIDMiniLoader
 from .report import FantasyIDInjectionReport
 from .sampling import FantasyIDGuider, FantasyIDSampler, FantasyIDSamplerSelect, FantasyIDScheduler
 from .start import FantasyIDFromPhoto, FantasyIDLoader
@@ -41,6 +42,7 @@ from .tokens import FantasyIDCombine, FantasyIDFaceTokens, FantasyIDFuse
 NODES: list[type[io.ComfyNode]] = [
     FantasyIDLoader,
     FantasyIDFromPhoto,
+    FantasyIDMiniLoader,
     FantasyIDModelLoader,
     FantasyIDAdapterLoader,
     FantasyIDFaceEncoderLoader,

@@ -94,36 +94,42 @@ def sample(
     steps: int,
     cfg: float,
     seed: int,
+    paddings: int = 1,
 ) -> Tensor:
-    """Latents of one video by the released rule (docs/released-model.md, section 7).
+    """Latents of videos by the released rule (docs/released-model.md, section 7).
 
     Args:
-        pairs: Of one person, in both branches as released; None is the bare base.
-        text: `(1, L, C)`; `null` that of the empty prompt.
-        image: `(1, F, C, H, W)` image-to-video channels.
+        pairs: Of a person each, in both branches as released; None is the bare base.
+        text: `(B, L, C)`; `null` that of the empty prompt.
+        image: `(B, F, C, H, W)` image-to-video channels.
+        seed: Of one noise for all of them.
+        paddings: See `TrainedNetwork.velocity`.
 
     Returns:
-        `(1, F, C, H, W)`, scaled as the transformer has them.
+        `(B, F, C, H, W)`, scaled as the transformer has them.
     """
     alphas, noise = alphas_cumprod(), generator("validation", seed)
     device = image.device
-    state = torch.randn(image.shape, generator=noise).to(device)
+
+    def drawn() -> Tensor:
+        return torch.randn(1, *image.shape[1:], generator=noise).expand(image.shape).to(device)
+
+    state = drawn()
     history: DpmHistory | None = None
     for now, then in zip(trailing_timesteps(steps), previous_timesteps(steps), strict=True):
         alpha = float(alphas[now])
         after = 1.0 if then < 0 else float(alphas[then])
-        when = torch.full((1,), now, device=device)
+        when = torch.full((len(image),), now, device=device)
 
         def velocity(words: Tensor, state: Tensor = state, when: Tensor = when) -> Tensor:
-            return network.velocity(state, when, words, image, pairs).float()
+            return network.velocity(state, when, words, image, pairs, paddings=paddings).float()
 
         guided = velocity(text)
         if cfg != 1.0:
             free = velocity(null)
             guided = free + cfg * (guided - free)
         denoised = math.sqrt(alpha) * state - math.sqrt(1.0 - alpha) * guided
-        fresh = torch.randn(image.shape, generator=noise).to(device)
-        state = dpm_step(state, denoised, fresh, alpha, after, history)
+        state = dpm_step(state, denoised, drawn(), alpha, after, history)
         history = DpmHistory(denoised, alpha)
     return state
 

@@ -9,13 +9,13 @@ import pytest
 from PIL import Image
 from video_files import write_video
 
-from demo import folders, models, results, workflow
+from demo import folders, mini, models, results, workflow
 from demo.__main__ import WORKFLOW
 from demo.console import Problem
 from fantasyid.evaluation.answers import Ending, Graph, Result
 
 ROOT = Path(__file__).resolve().parents[2]
-REAL = {role: f"real_{role}" for role in models.TINY}
+REAL = {role: f"real_{role}" for role in models.REAL}
 
 
 @pytest.fixture
@@ -27,52 +27,58 @@ def bundled() -> Graph:
 # --- the graph
 
 
-def test_the_bundled_workflow_takes_every_name(bundled: Graph):
+def test_real_weights_keep_the_released_size(bundled: Graph):
     before = json.dumps(bundled)
-    adapted = workflow.adapt(bundled, models.TINY, "face.png", "a person sings", 7, tiny=True)
+    adapted = workflow.adapt(bundled, REAL, "photo.png", "a person sings", 7)
     assert json.dumps(bundled) == before
     by_class = {node["class_type"]: node["inputs"] for node in adapted.values()}
     named = {role: by_class[kind][name] for (kind, name), role in workflow.MODEL_FILES.items()}
-    assert named == models.TINY
-    assert by_class["LoadImage"]["image"] == "face.png"
+    assert named == REAL
+    assert by_class["LoadImage"]["image"] == "photo.png"
+    assert by_class["FantasyIDSampler"]["seed"] == 7
     latent = by_class["FantasyIDFaceLatent"]
-    assert (latent["width"], latent["height"], latent["length"]) == (96, 64, 9)
-    assert (by_class["FantasyIDSampler"]["steps"], by_class["FantasyIDSampler"]["seed"]) == (4, 7)
+    assert (latent["width"], latent["height"], latent["length"]) == (720, 480, 49)
     texts = {key: node["inputs"].get("text") for key, node in adapted.items()}
     changed = [key for key, text in texts.items() if text != bundled[key]["inputs"].get("text")]
     assert [texts[key] for key in changed] == ["a person sings"]  # the negative prompt stays
     assert changed == [latent["positive"][0]]
-    prefixes = [
-        inputs["filename_prefix"] for inputs in by_class.values() if "filename_prefix" in inputs
-    ]
-    assert len(prefixes) >= 2  # every file says what it is
-    assert all(prefix.rpartition("/")[2].startswith("tiny_random_weights_") for prefix in prefixes)
-
-
-def test_real_weights_keep_the_released_size(bundled: Graph):
-    adapted = workflow.adapt(bundled, REAL, "photo.png")
-    for (kind, name), role in workflow.MODEL_FILES.items():
-        for key, node in adapted.items():
-            if node["class_type"] == kind:
-                assert node["inputs"][name] == REAL[role]
-                node["inputs"][name] = bundled[key]["inputs"][name]
-    assert adapted == bundled
 
 
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (lambda node: node["inputs"].pop("steps", 0), "no FantasyIDSampler with .* 'steps'"),
-        (lambda node: node["inputs"].update(steps=["8", 0]), "no FantasyIDSampler with .* 'steps'"),
+        (lambda node: node["inputs"].pop("image", 0), "no LoadImage with .* 'image'"),
+        (lambda node: node["inputs"].update(vae_name=["8", 0]), "no VAELoader with .* 'vae_name'"),
         (lambda node: node["inputs"].pop("positive", 0), "no CLIPTextEncode"),
     ],
 )
 def test_a_workflow_that_does_not_fit_is_told(bundled: Graph, spoil, words: str):
     for node in bundled.values():
-        if "positive" in node["inputs"]:
-            spoil(node)
+        if node["class_type"] == "LoadImage":
+            node["inputs"] = {"image": node["inputs"]["image"]}
+        spoil(node)
     with pytest.raises(ValueError, match=words):
-        workflow.adapt(bundled, models.TINY, "face.png", "words", tiny=True)
+        workflow.adapt(bundled, REAL, "face.png", "words")
+
+
+def test_the_mini_model_makes_two_people_with_two_prompts():
+    takes = mini.takes(None, photo=False)
+    assert [(t.person, t.prompt) for t in takes] == [
+        (person, prompt) for prompt in mini.PROMPTS for person in mini.PEOPLE
+    ]
+    graph = mini.graph_of(takes[3], None, 7)
+    by_class = {node["class_type"]: node["inputs"] for node in graph.values()}
+    assert by_class["FantasyIDMiniLoader"]["person"] == mini.PEOPLE[1]
+    assert by_class["FantasyIDSampler"]["seed"] == 7
+    assert mini.PROMPTS[1] in [node["inputs"].get("text") for node in graph.values()]
+
+
+def test_a_photo_takes_the_place_of_the_drawn_person():
+    (take,) = mini.takes("a person nods", photo=True)
+    graph = mini.graph_of(take, "me.png", None)
+    faces = [node["inputs"]["face"] for node in graph.values() if "face" in node["inputs"]]
+    assert faces == [["align", 0]] * 3
+    assert graph["photo"]["inputs"]["image"] == "me.png"
 
 
 # --- folders and models
@@ -113,7 +119,6 @@ FILES = (
     "fantasyid/transform.pkl",
     "text_encoders/t5xxl_fp16.safetensors",
     "vae/CogVideoX_vae.safetensors",
-    "vae/tiny_cogvideox_vae.safetensors",
 )
 
 
@@ -123,7 +128,7 @@ def test_real_files_are_found_and_listed_for_the_server(tmp_path: Path):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
     found = models.find_real(folder)
-    assert set(found) == set(models.TINY)
+    assert set(found) == set(models.REAL)
     assert found["model"] == "FantasyID"
     assert found["flame"] == "flame/generic_model.pkl"
     assert found["vae"] == "CogVideoX_vae.safetensors"
@@ -157,14 +162,14 @@ def test_results_are_copied_never_replaced(tmp_path: Path):
     made = {"filename": "a.mp4", "subfolder": "video", "type": "output"}
     result = Result(Ending.SUCCESS, {"7": {"images": [made]}})
     with pytest.raises(Problem, match="ended without saving a video"):
-        results.collect(result, base, folder, tiny=True)
+        results.collect(result, base, folder)
     (base / "output" / "video" / "a.mp4").write_bytes(b"no video")
     with pytest.raises(Problem, match=r"00001\.mp4 could not be decoded"):
-        results.collect(result, base, folder, tiny=True)
+        results.collect(result, base, folder)
     pictures = [np.full((64, 96, 3), 10 * value, np.uint8) for value in range(20)]
     write_video(base / "output" / "video" / "a.mp4", pictures)
-    found = results.collect(result, base, folder, tiny=True)
+    found = results.collect(result, base, folder)
     assert (found["frames"], found["size"], found["fps"], found["mesh"]) == (20, [96, 64], 8, None)
-    assert found["video"].endswith("tiny_random_weights_00002.mp4")
+    assert found["video"].endswith("fantasyid_00002.mp4")
     with Image.open(found["contact_sheet"]) as sheet:
-        assert sheet.size == (8 + 4 * 392, 40 + 4 * 296)  # 16 frames, four times as large
+        assert sheet.size == (8 + 4 * 392, 8 + 4 * 296)  # 16 frames, four times as large

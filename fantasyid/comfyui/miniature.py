@@ -1,0 +1,143 @@
+"""The bundled mini model as the host's own objects, nothing downloaded, the host unchanged.
+
+Its files have the released key names and go through the loaders of the released ones. Two things
+the host cannot read from a file by itself, since it knows one size of each: the text encoder, which
+takes its sizes as an option, and the VAE, whose class takes them as arguments.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import comfy.model_patcher
+import comfy.sd
+import comfy.utils
+import numpy as np
+import torch
+from comfy.ldm.cogvideo.vae import AutoencoderKLCogVideoX
+from PIL import Image
+from torch import Tensor
+
+from ..geometry.deca import DecaConfig, DecaEncoder
+from ..geometry.flame import NUM_DIRECTIONS, NUM_POSE_FEATURES, FlameConfig
+from ..identity import FaceCrops
+from ..weights.released import fit_modules
+from ..weights.third_party import read_deca, read_weights
+from .weights import Adapter, Deca, FaceEncoder, _flame, load_face_encoder, load_model, managed
+
+FOLDER = Path(__file__).resolve().parents[2] / "models" / "miniature"
+MODEL, MESH, TOWER = "fantasyid.safetensors", "mesh.safetensors", "face_encoder.safetensors"
+DECA, HEAD = "deca.safetensors", "head.safetensors"
+TEXT, VAE, RECOGNIZER = "text_encoder.safetensors", "vae.safetensors", "recognizer.onnx"
+PEOPLE = "people"
+VAE_SIZES: dict[str, Any] = {
+    "block_out_channels": (8, 16, 32, 64),
+    "layers_per_block": 1,
+    "groups": 4,
+}
+TEXT_SIZES = {"num_layers": 2, "d_model": 32, "d_ff": 64, "d_kv": 8, "num_heads": 4}
+# The host knows a T5-XXL by this tensor of its last block; here it is empty but for its height.
+TEXT_MARK, TEXT_MARK_SHAPE = "encoder.block.23.layer.1.DenseReluDense.wi_1.weight", (10240, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Miniature:
+    """Everything that the graph of the released model loads from seven files."""
+
+    model: Any
+    adapter: Adapter
+    clip: Any
+    vae: Any
+    face_encoder: FaceEncoder
+    head_model: Deca
+
+
+def people() -> list[str]:
+    """The drawn people whose photos are bundled, by name."""
+    return sorted(path.stem for path in (FOLDER / PEOPLE).glob("*.png"))
+
+
+def photo_of(name: str) -> FaceCrops:
+    """A drawn person's photo, aligned when it was drawn.
+
+    Raises:
+        FileNotFoundError: Nobody of that name is bundled.
+    """
+    path = FOLDER / PEOPLE / f"{name}.png"
+    if name not in people():
+        raise FileNotFoundError(f"there is no drawn person {name!r} in {path.parent}")
+    picture = Image.open(path).convert("RGB").resize((512, 512), Image.Resampling.BICUBIC)
+    image = torch.from_numpy(np.array(picture)).float()[None] / 255
+    return FaceCrops(image, image, "drawn: aligned by its maker")
+
+
+def load_miniature() -> Miniature:
+    """Read the bundled files.
+
+    Raises:
+        FileNotFoundError: Some are missing; all of them are named.
+    """
+    names = (MODEL, MESH, TOWER, DECA, HEAD, TEXT, VAE)
+    absent = [name for name in names if not (FOLDER / name).is_file()]
+    if absent:
+        raise FileNotFoundError(
+            f"the bundled mini model is incomplete: {', '.join(absent)} should be in {FOLDER}. "
+            "Install ComfyUI-FantasyID again"
+        )
+    model, adapter = load_model(FOLDER / MODEL, FOLDER / MESH, {})
+    return Miniature(
+        model, adapter, _text_encoder(), _vae(), load_face_encoder(FOLDER / TOWER), _head_model()
+    )
+
+
+def _text_encoder() -> Any:
+    weights = comfy.utils.load_torch_file(str(FOLDER / TEXT))
+    weights[TEXT_MARK] = torch.zeros(TEXT_MARK_SHAPE, dtype=torch.float16)
+    return comfy.sd.load_text_encoder_state_dicts(
+        [weights],
+        clip_type=comfy.sd.CLIPType.COGVIDEOX,
+        model_options={"t5xxl_model_config": TEXT_SIZES},
+    )
+
+
+def _vae() -> comfy.sd.VAE:
+    """The host's VAE object of a full CogVideoX VAE, without memory, around the narrow module."""
+    with torch.device("meta"):
+        made = comfy.sd.VAE(sd=AutoencoderKLCogVideoX().state_dict())
+    narrow = AutoencoderKLCogVideoX(**VAE_SIZES).eval()
+    narrow.load_state_dict(comfy.utils.load_torch_file(str(FOLDER / VAE)))
+    narrow.to(made.vae_dtype)
+    comfy.model_management.archive_model_dtypes(narrow)
+    made.first_stage_model = narrow
+    made.patcher = comfy.model_patcher.CoreModelPatcher(
+        narrow,
+        load_device=made.device,
+        offload_device=comfy.model_management.vae_offload_device(),
+    )
+    made.size = None
+    made.model_size()
+    return made
+
+
+def _head_model() -> Deca:
+    (encoder,) = fit_modules(
+        read_deca(FOLDER / DECA), DecaConfig, DecaEncoder, source=str(FOLDER / DECA)
+    )
+    (head,) = fit_modules(head_tables(), FlameConfig, _flame, source=str(FOLDER / HEAD))
+    return Deca(managed(encoder), managed(head), "mini model")
+
+
+def head_tables() -> dict[str, Tensor]:
+    """The head's tables; the file holds those of its directions that are not zero."""
+    tables = dict(read_weights(FOLDER / HEAD))
+    kept, numbers = tables.pop("kept_directions").float(), tables.pop("kept_numbers").long()
+    directions = torch.zeros(*kept.shape[:2], NUM_DIRECTIONS)
+    directions[..., numbers] = kept
+    poses = torch.zeros(*kept.shape[:2], NUM_POSE_FEATURES)
+    return {
+        name: value.float() if value.is_floating_point() else value.long()
+        for name, value in (tables | {"shapedirs": directions, "posedirs": poses}).items()
+    }

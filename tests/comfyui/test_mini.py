@@ -1,0 +1,103 @@
+"""The bundled mini model on the real host: what an identity does, seen in the frames."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+
+import pytest
+import torch
+from host_client import node_of
+from host_process import ROOT
+from torch import Tensor
+
+from .test_graph import saved_file
+
+PEOPLE = ("Ada", "Bela", "Chidi", "Dara")
+
+
+@pytest.fixture(scope="module")
+def make(host):
+    """`make("Ada", "a person nods, red background")`: the frames (17, 96, 96, 3) and the photo."""
+
+    @cache
+    def loaded(person: str):
+        return host.run("FantasyIDMiniLoader", person=person)
+
+    @cache
+    def video(person: str, prompt: str, identity: bool = True) -> tuple[Tensor, Tensor]:
+        model, adapter, clip, vae, tower, head, face, photo = loaded(person)
+        words = [host.run("CLIPTextEncode", clip=clip, text=t)[0] for t in (prompt, "")]
+        (geometry, *_) = host.run("FantasyIDFaceVertices", deca=head, face=face, mode="as released")
+        (tokens, *_) = host.run(
+            "FantasyIDFaceTokens", face_encoder=tower, adapter=adapter, face=face
+        )
+        (fused, *_) = host.run(
+            "FantasyIDFuse", adapter=adapter, face_tokens=tokens, geometry=geometry
+        )
+        positive, negative, latent, *_ = host.run(
+            "FantasyIDFaceLatent", positive=words[0], negative=words[1], vae=vae, width=96,
+            height=96, length=17, face=face if identity else None,
+        )  # fmt: skip
+        (patched, *_) = host.run(
+            "FantasyIDApply", model=model, adapter=adapter, identity=fused,
+            strength=1.0 if identity else 0.0,
+        )  # fmt: skip
+        (made, *_) = host.run(
+            "FantasyIDSampler", model=patched, positive=positive, negative=negative,
+            latent_image=latent, seed=3, steps=8, cfg=1.5, sampler="dpm", denoise=1.0,
+            dynamic_cfg=False,
+        )  # fmt: skip
+        return host.run("VAEDecode", samples=made, vae=vae)[0], photo[0]
+
+    return video
+
+
+def cheeks(picture: Tensor, box: tuple[float, float, float, float]) -> Tensor:
+    """Mean color (3,) in a part of a picture (H, W, 3): left, top, right, bottom as shares."""
+    height, width = picture.shape[:2]
+    left, top, right, bottom = box
+    part = picture[int(top * height) : int(bottom * height), int(left * width) : int(right * width)]
+    return part.mean((0, 1))
+
+
+def test_the_bundled_graph_makes_a_film(client, host_base):
+    import av
+
+    graph = json.loads((ROOT / "workflows" / "api" / "try_it_now.json").read_text("utf-8"))
+    run = client.run(graph)
+    assert run.ending == "execution_success", run.errors
+    with av.open(str(saved_file(host_base, run, node_of(graph, "SaveVideo")))) as video:
+        frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
+    assert frames[0].shape == (96, 96, 3)
+    assert len(frames) == 17
+
+
+def test_a_person_keeps_the_color_of_their_skin(make):
+    shown = [make(name, "a person stands still, gray background") for name in PEOPLE]
+    frames = torch.stack([cheeks(video[0], (0.42, 0.50, 0.58, 0.58)) for video, _ in shown])
+    photos = torch.stack([cheeks(photo, (0.42, 0.50, 0.58, 0.58)) for _, photo in shown])
+    own = (frames - photos).abs().mean(1)
+    others = torch.stack([(frames - photos.roll(n, 0)).abs().mean(1) for n in (1, 2, 3)]).mean(0)
+    assert own.mean() < 0.5 * others.mean()
+
+
+def test_the_prompt_says_which_way_the_head_turns(make):
+    """Where the head leaves the picture's middle, the background comes in behind it."""
+    left, _ = make("Ada", "a person turns left, blue background")
+    right, _ = make("Ada", "a person turns right, blue background")
+    mirrored = right.flip(2)
+    like = (left[-1] - mirrored[-1]).abs().mean()
+    unlike = (left[-1] - right[-1]).abs().mean()
+    assert like < unlike
+
+
+def test_the_prompt_says_the_background(make):
+    corners = {
+        name: make("Bela", f"a person stands still, {name} background")[0][:, :12, :12].mean(
+            (0, 1, 2)
+        )
+        for name in ("red", "green", "blue")
+    }
+    for number, name in enumerate(("red", "green", "blue")):
+        assert int(corners[name].argmax()) == number, name
