@@ -1,13 +1,12 @@
-"""Measures a miniature on people and words that neither training nor tuning has seen.
+"""Makes videos of people and words that a miniature has not seen, and reads them back.
 
-`python -m miniature evaluate` prints the table of docs/miniature.md. Everything is read back from
-the frames by networks that were trained on drawn ones (`reading`, `studio`); the row "real films"
-says what these reach where nothing was generated.
+Everything is read from the frames by networks that were trained on drawn ones (`reading`,
+`studio`). `table` puts it into words.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,14 +19,13 @@ from fantasyid.training.encoders import Encoders
 from fantasyid.training.network import TrainedNetwork
 from fantasyid.training.validation import sample
 
-from .autoencoder import as_input
-from .reading import COLUMNS, MotionReader, Reader, interval, points_of, read
+from .reading import COLUMNS, MotionReader, Reader, points_of, read
 from .studio import FaceNetwork
 from .world.dataset import SIZE, Cast, Person, draw_cast
-from .world.films import BACKGROUNDS, MOTIONS
+from .world.films import BACKGROUNDS
 from .world.people import JAW, WIDTH
 
-STEPS = 16
+STEPS = 12
 BATCH = 20
 PADDING_TOLERANCE = 1e-5
 
@@ -233,78 +231,3 @@ def measure(
 def correlation(one: Tensor, two: Tensor) -> Tensor:
     """Pearson's, of two rows of numbers."""
     return torch.corrcoef(torch.stack([one, two]))[0, 1]
-
-
-def row(name: str, found: Found) -> str:
-    """A row of the table in Markdown, with 95 % intervals over people."""
-
-    def share(values: Tensor) -> str:
-        low, high = interval(values)
-        return f"{100 * float(values.mean()):.0f} % ({100 * low:.0f} to {100 * high:.0f})"
-
-    ratio = float(found.color_own.mean() / found.color_other.mean())
-    low, high = interval(found.likeness)
-    cells = (
-        share(found.found), f"{float(found.likeness.mean()):.2f} ({low:.2f} to {high:.2f})",
-        f"{ratio:.2f}", f"{float(found.shape[0]):.2f}, {float(found.shape[1]):.2f}",
-        share(found.motion), share(found.background), f"{found.pose_copied:.2f}",
-    )  # fmt: skip
-    return f"| {name} | " + " | ".join(cells) + " |"
-
-
-HEAD = (
-    "| videos | person found among all | RS | color error own / other | shape: width, jaw | "
-    "motion = prompt | background = prompt | photo's yaw copied |\n"
-    "|---|---|---|---|---|---|---|---|"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Judges:
-    """What reads videos back."""
-
-    reader: Reader
-    motions: MotionReader
-    recognizer: FaceNetwork
-
-
-def table(
-    network: TrainedNetwork,
-    given: Given,
-    vae: nn.Module,
-    judges: Judges,
-    cfg: float,
-    scale: float,
-) -> Iterator[tuple[str, Tensor]]:
-    """The lines of the table in Markdown, each with the videos (B, 17, 96, 96, 3) it is about.
-
-    Args:
-        vae: The host's class with the shipped weights; `scale` is that of its latents.
-    """
-
-    def line(name: str, videos: Tensor) -> tuple[str, Found]:
-        found = measure(videos, given, judges.reader, judges.motions, judges.recognizer)
-        return row(name, found), found
-
-    real = torch.stack([person.clips[0] for person in given.people])
-    yield line("real films", real)[0], real
-    with torch.no_grad():
-        trips = torch.cat([vae.decode(vae.encode(as_input(film[None]))) for film in real])
-    back = ((trips.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 4, 1)
-    yield line("real films through the VAE", back)[0], back
-    likeness: dict[str, Tensor] = {}
-    for condition in CONDITIONS:
-        videos = make_videos(network, given, vae, condition, cfg, scale)
-        words, found = line(condition.name, videos)
-        likeness[condition.name] = found.likeness
-        yield words, videos
-        if condition.name == "whole":
-            by_kind = ", ".join(
-                f"{kind} {100 * float(found.motion[rows].mean()):.0f} % of {len(rows)}"
-                for kind in MOTIONS
-                if (rows := [n for n, m in enumerate(given.motions) if m == kind])
-            )
-            yield f"\nMotion by kind: {by_kind}.\n", videos
-    apart = likeness["whole"] - likeness["another's identity"]
-    low, high = interval(apart)
-    yield f"\nRS(own) - RS(another's): {float(apart.mean()):.2f} ({low:.2f} to {high:.2f})", real

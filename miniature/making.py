@@ -24,7 +24,7 @@ SHIPPED = ROOT / "models" / "miniature"
 STUDIO_PEOPLE, STUDIO_HELD = 4500, 250
 DECA_STEPS, RECOGNIZER_STEPS, READER_STEPS = 3000, 1500, 1200
 VAE_MINUTES = (12.0, 7.0, 25.0)
-CFG = 2.0
+CFG = 1.5
 READERS = "readers.pt"
 
 
@@ -165,7 +165,8 @@ def evaluate(options: argparse.Namespace) -> int:
     from fantasyid.training.encoders import Encoders
 
     from . import autoencoder
-    from .evaluation import HEAD, Judges, encode, table
+    from .evaluation import encode
+    from .table import HEAD, Judges, table
 
     config = load_config(options.config)
     vae_model = autoencoder.build()

@@ -66,12 +66,9 @@ class Trainer:
         self.network, self.optimizer = prepared
         self.average = Average(self.network, config.train.ema_decay)
         self.schedule = get_scheduler(
-            config.train.schedule,
-            self.optimizer,
-            num_warmup_steps=config.train.warmup,
-            num_training_steps=config.train.steps,
-            num_cycles=config.train.restarts,
-        )
+            config.train.schedule, self.optimizer, num_warmup_steps=config.train.warmup,
+            num_training_steps=config.train.steps, num_cycles=config.train.restarts,
+        )  # fmt: skip
         self.out.mkdir(parents=True, exist_ok=True)
         self.resume()
 
@@ -114,11 +111,9 @@ class Trainer:
         )
         started, waiting = time.perf_counter(), iter(loader)
         bar = tqdm(
-            total=train.steps,
-            initial=self.progress.step,
+            total=train.steps, initial=self.progress.step, mininterval=1.0,
             disable=not self.accelerator.is_main_process,
-            mininterval=1.0,
-        )
+        )  # fmt: skip
         with self._signals(), bar:
             while self.progress.step < train.steps:
                 parts = list(self._timed(islice(waiting, train.accumulation)))

@@ -18,7 +18,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 MOST_BYTES = 1_500_000
-WEIGHTS = "assets/mini"  # the weights of a small model may come on top
+WEIGHTS = "models/miniature/"  # the weights of a small model may come on top
 FLAGGED = {
     "socket", "urllib", "http", "ftplib", "pickle", "subprocess", "multiprocessing", "ctypes",
     "marshal", "pty", "telnetlib",

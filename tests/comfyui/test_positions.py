@@ -13,9 +13,10 @@ HEIGHT, WIDTH = 8, 12  # latent cells
 
 
 @pytest.fixture(scope="module")
-def base(loaded):
-    """The tiny transformer's weights, in the host's names."""
-    return loaded["model"].model.diffusion_model.state_dict()
+def base(ours, tiny):
+    """The tiny transformer's weights, in the host's names, from the file: a MODEL that the host has
+    not loaded yet has none."""
+    return ours("fantasyid.weights.released").read_released(tiny.model).base()
 
 
 @pytest.fixture(scope="module")
