@@ -172,7 +172,7 @@ def evaluate(options: argparse.Namespace) -> int:
     vae_model = autoencoder.build()
     shipped = load_file(SHIPPED / "vae.safetensors")
     vae_model.load_state_dict({name: tensor.float() for name, tensor in shipped.items()})
-    reader, recognizer, motions = _judges(options.work)
+    reader, motions, recognizer = _judges(options.work)
     encoders = Encoders(config.weights, config.cache)
     given = encode(CASTS[options.cast], encoders)
     told = ", ".join(

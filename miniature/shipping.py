@@ -84,7 +84,7 @@ def write_people(folder: Path) -> None:
             color=torch.full((3,), 0.6), beam=torch.tensor([0.3, 0.4, 0.8]), shift=torch.zeros(2),
         )  # fmt: skip
         one = everyone[[number]]
-        photo = draw(one, [moment], PHOTO_SIZE, 2, PHOTO_ZOOM)[0][0].float() / 255
+        photo = draw(one, [moment], PHOTO_SIZE, 1, PHOTO_ZOOM)[0][0].float() / 255
         crop = cut_crop(photo, five_points(one, moment, PHOTO_SIZE)[0].tolist())
         levels = (crop * 255).round().byte().numpy()
         Image.fromarray(levels).resize((256, 256), Image.Resampling.LANCZOS).save(
