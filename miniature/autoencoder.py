@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -48,7 +49,8 @@ def _normed(self: host.SpatialNorm3D, f: Tensor, zq: Tensor, conv_cache: object 
     """The host's norm with its 1x1 convolutions before the upsampling: the same numbers."""
     del conv_cache  # 1x1 convolutions remember nothing
     parts = []
-    for conv in (self.conv_y.conv, self.conv_b.conv):
+    convolutions: list[Any] = [self.conv_y.conv, self.conv_b.conv]
+    for conv in convolutions:
         part = torch.einsum("oc,bcthw->bothw", conv.weight[:, :, 0, 0, 0], zq)
         part = part + conv.bias[:, None, None, None]
         same = part.shape[-3:] == f.shape[-3:]
@@ -80,7 +82,7 @@ def cheap_to_train() -> Iterator[None]:
         host.SpatialNorm3D.forward, host.CausalConv3d.forward = before
 
 
-def psnr(model: nn.Module, pixels: Tensor) -> float:
+def psnr(model: Any, pixels: Tensor) -> float:
     """Of the round trip of (B, 3, F, H, W) in [-1, 1], in dB of the range."""
     with torch.no_grad():
         error = (model.decode(model.encode(pixels)).clamp(-1, 1) - pixels) / 2

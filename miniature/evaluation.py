@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from fantasyid.face.crop import cut_crop, fit_similarity, warp_affine
 from fantasyid.face.recognizer import ARCFACE_SIZE, ARCFACE_TEMPLATE_PX
@@ -110,7 +111,7 @@ CONDITIONS = (
 def make_videos(
     network: TrainedNetwork,
     given: Given,
-    decoder: nn.Module,
+    decoder: Any,
     condition: Condition,
     cfg: float,
     scale: float,

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from .reading import MotionReader, Reader, all_labels, explained, read, train_reader
 from .studio import FaceNetwork, portraits, train_deca, train_recognizer, write_onnx
@@ -203,7 +203,7 @@ def _judges(work: Path) -> tuple[Reader, MotionReader, FaceNetwork]:
     return reader, MotionReader.fit(readings, kinds), recognizer
 
 
-def shipped_network(config: Any) -> nn.Module:
+def shipped_network(config: Any) -> Any:
     """The network of training around the shipped files."""
     import dataclasses
 

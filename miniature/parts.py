@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import AutoencoderKLCogVideoX
+from diffusers.models.autoencoders.autoencoder_kl_cogvideox import AutoencoderKLCogVideoX
 from torch import Tensor
 from transformers import T5Config, T5EncoderModel
 
@@ -86,8 +87,9 @@ def write_for_training(
     """Write what `recipes/miniature.toml` names under `weights`; what is None stays as it is."""
     root.mkdir(parents=True, exist_ok=True)
     if vae is not None:
+        widths: Any = WIDTHS
         model = AutoencoderKLCogVideoX(
-            block_out_channels=WIDTHS, norm_num_groups=GROUPS, layers_per_block=1,
+            block_out_channels=widths, norm_num_groups=GROUPS, layers_per_block=1,
             latent_channels=LATENTS, scaling_factor=SCALE, sample_height=96, sample_width=96,
         )  # fmt: skip
         model.load_state_dict(vae)

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -112,8 +113,9 @@ def train_deca(shown: Portraits, held: Portraits, steps: int, seed: int = 0) -> 
     """
     torch.manual_seed(seed)
     source, model = Generator().manual_seed(seed), DecaEncoder(DECA)
-    nn.init.zeros_(model.layers[2].weight)
-    nn.init.zeros_(model.layers[2].bias)
+    last: Any = model.layers[2]
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
     known = torch.tensor([*range(SHAPES), SMILE, POSE, POSE + 1, POSE + 2, POSE + 3])
     weight = torch.tensor([3.0] * 4 + [0.5] * (SHAPES - 4) + [1.0] + [8.0] * 4)
 
@@ -147,7 +149,7 @@ def train_deca(shown: Portraits, held: Portraits, steps: int, seed: int = 0) -> 
     with torch.no_grad():  # what it was not taught it does not tell
         silent = torch.ones(CODE_SIZE, dtype=torch.bool)
         silent[known] = False
-        model.layers[2].weight[silent], model.layers[2].bias[silent] = 0.0, 0.0
+        last.weight[silent], last.bias[silent] = 0.0, 0.0
     return model.eval()
 
 

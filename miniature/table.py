@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fantasyid.training.network import TrainedNetwork
 
@@ -56,7 +57,7 @@ class Judges:
 def table(
     network: TrainedNetwork,
     given: Given,
-    vae: nn.Module,
+    vae: Any,
     judges: Judges,
     cfg: float,
     scale: float,

@@ -94,7 +94,7 @@ def load_miniature() -> Miniature:
 
 
 def _text_encoder() -> Any:
-    weights = comfy.utils.load_torch_file(str(FOLDER / TEXT))
+    weights: Any = comfy.utils.load_torch_file(str(FOLDER / TEXT))
     weights[TEXT_MARK] = torch.zeros(TEXT_MARK_SHAPE, dtype=torch.float16)
     return comfy.sd.load_text_encoder_state_dicts(
         [weights],
@@ -108,7 +108,8 @@ def _vae() -> comfy.sd.VAE:
     with torch.device("meta"):
         made = comfy.sd.VAE(sd=AutoencoderKLCogVideoX().state_dict())
     narrow = AutoencoderKLCogVideoX(**VAE_SIZES).eval()
-    narrow.load_state_dict(comfy.utils.load_torch_file(str(FOLDER / VAE)))
+    weights: Any = comfy.utils.load_torch_file(str(FOLDER / VAE))
+    narrow.load_state_dict(weights)
     narrow.to(made.vae_dtype)
     comfy.model_management.archive_model_dtypes(narrow)
     made.first_stage_model = narrow

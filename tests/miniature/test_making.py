@@ -59,6 +59,8 @@ def test_the_onnx_file_says_what_the_network_says(tmp_path):
     network = FaceNetwork()
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):  # statistics that are not those of birth
+            assert module.running_mean is not None
+            assert module.running_var is not None
             torch.nn.init.normal_(module.running_mean, std=0.1)
             torch.nn.init.uniform_(module.running_var, 0.5, 2.0)
     network.eval()
