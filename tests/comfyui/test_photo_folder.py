@@ -66,7 +66,9 @@ def test_the_photos_of_a_folder_below_the_input_folder(host):
 @pytest.mark.parametrize("typed", ["{}", '"{}"', " {} \n"])
 def test_a_whole_path_is_taken_as_typed(host, album, typed):
     path = typed.format(album)
-    _, crops, _, _ = host.run("FantasyIDMultiView", folder=path, **(COLLECT | {"views": 1}))
+    _, crops, _, _ = host.run(
+        "FantasyIDMultiView", folder=path, least_face=64, **(COLLECT | {"views": 1})
+    )
     assert crops.shape == (1, 512, 512, 3)
 
 
@@ -105,7 +107,10 @@ def test_a_changed_folder_is_read_again_and_a_wrong_one_is_refused_at_once(
     folder.mkdir()
     astronaut.save(folder / "a.png")
     graph = {
-        "1": {"class_type": "FantasyIDMultiView", "inputs": COLLECT | {"folder": "changing"}},
+        "1": {
+            "class_type": "FantasyIDMultiView",
+            "inputs": COLLECT | {"folder": "changing", "least_face": 64},
+        },
         "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 2]}},
     }
     first = client.run(graph)
