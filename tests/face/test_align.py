@@ -78,7 +78,7 @@ def test_how_far_the_cascade_moves_the_crop(
     truth = {"astronaut": ASTRONAUT, "newton": NEWTON}[name]
     moved = moved_px(found.crop.points.numpy().astype(float), truth)
     record_property("moved_px", moved)
-    assert 0 < moved < 30, f"{moved:.1f} px of 512"
+    assert 0 < moved < 35, f"{moved:.1f} px of 512"
 
 
 def test_how_far_landmarks_and_hand_points_move_the_crop(astronaut: Tensor) -> None:
