@@ -43,7 +43,10 @@ def main() -> None:
             one.add_argument("--cast", choices=("tune", "test"), default="test")
             one.add_argument("--cfg", type=float, help="guidance; default: the chosen one")
             one.add_argument("--sheet", type=Path, help="save a picture of some of the videos")
-    options = parser.parse_args()
+    given = sys.argv[1:]
+    if given[:1] and given[0].startswith("--") and given[0] != "--help":
+        given = ["files", *given]  # as the command was before it had others beside it
+    options = parser.parse_args(given)
     if options.command == "files":
         models = write_tiny_models(options.out, seed=options.seed, learned=options.learned)
         found = [path for path in models.directory.rglob("*") if path.is_file()]
