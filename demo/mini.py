@@ -158,5 +158,7 @@ def show(found: dict[str, Any]) -> None:
         say(f"  {video}  ({found['frames']} frames of {width} x {height})")
     say(f"  {found['contact_sheet']}  (photo and frames, a video a row)")
     for name, values in (found["likeness"] or {}).items():
-        others = f", to the other person's {values['other']:.2f}" if "other" in values else ""
-        say(f"  Likeness of {name}: to the own photo {values['own']:.2f}{others}")
+        others = values.get("other", -1.0)
+        verdict = "" if values["own"] > others else ": not recognized"
+        other = f", to the other person's {others:.2f}" if "other" in values else ""
+        say(f"  Likeness of {name}: to the own photo {values['own']:.2f}{other}{verdict}")

@@ -18,16 +18,16 @@ import torch.nn.functional as F
 from comfy.ldm.cogvideo import vae as host
 from torch import Tensor, nn
 
-WIDTHS, GROUPS, LATENTS = (8, 16, 32, 64), 4, 16
+from fantasyid.comfyui.miniature import VAE_SIZES
+
+LATENTS = 16
 SCALE = 1.15258426  # what the host multiplies latents of a narrow transformer with
 LATENT_NOISE = 0.06  # standard deviation that the decoder is trained to bear
 
 
 def build() -> host.AutoencoderKLCogVideoX:
     """The class with its first weights: two-dimensional at the start, the last tap of three."""
-    model = host.AutoencoderKLCogVideoX(
-        block_out_channels=WIDTHS, layers_per_block=1, groups=GROUPS
-    )
+    model = host.AutoencoderKLCogVideoX(**VAE_SIZES)
     for name, weight in model.named_parameters():
         if weight.ndim == 1:
             nn.init.constant_(weight, 0.0 if name.endswith("bias") else 1.0)

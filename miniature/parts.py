@@ -6,14 +6,15 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_cogvideox import AutoencoderKLCogVideoX
 from torch import Tensor
 from transformers import T5Config, T5EncoderModel
 
-from .autoencoder import GROUPS, LATENTS, SCALE, WIDTHS
+from fantasyid.comfyui.miniature import TEXT_SIZES, VAE_SIZES
+
+from .autoencoder import LATENTS, SCALE
 from .checkpoints import eva_file, flame_file, transforms_file
 from .head import build_head
 from .layouts import TinySizes
@@ -23,19 +24,13 @@ EVA = TinySizes(eva_blocks=6, eva_dim=64, eva_mlp=128, eva_embed=32)
 # The tower is random; its blocks add little to what its patches show, so that this is still there
 # for the abstractor to learn from.
 EVA_RESIDUAL = 0.35
-TEXT_WIDTH = 32
 POSTERIOR_STD = 0.05  # of the VAE, in units of its latents as the transformer sees them
 
 
 def text_encoder(seed: int = 0) -> T5EncoderModel:
     """A random T5 v1.1 that tells no place from another, so that all paddings are equal."""
     torch.manual_seed(seed)
-    model = T5EncoderModel(
-        T5Config(
-            d_model=TEXT_WIDTH, d_ff=64, d_kv=8, num_heads=4, num_layers=2,
-            feed_forward_proj="gated-gelu",
-        )
-    )  # fmt: skip
+    model = T5EncoderModel(T5Config(**TEXT_SIZES, feed_forward_proj="gated-gelu"))
     for name, weight in model.named_parameters():
         if "relative_attention_bias" in name:
             weight.data.zero_()
@@ -87,10 +82,10 @@ def write_for_training(
     """Write what `recipes/miniature.toml` names under `weights`; what is None stays as it is."""
     root.mkdir(parents=True, exist_ok=True)
     if vae is not None:
-        widths: Any = WIDTHS
+        sizes = {n: v for n, v in VAE_SIZES.items() if n != "groups"}
         model = AutoencoderKLCogVideoX(
-            block_out_channels=widths, norm_num_groups=GROUPS, layers_per_block=1,
-            latent_channels=LATENTS, scaling_factor=SCALE, sample_height=96, sample_width=96,
+            **sizes, norm_num_groups=VAE_SIZES["groups"], latent_channels=LATENTS,
+            scaling_factor=SCALE, sample_height=96, sample_width=96,
         )  # fmt: skip
         model.load_state_dict(vae)
         model.save_pretrained(root / "vae")

@@ -106,7 +106,7 @@ def train_reader(labels: Labels, steps: int, seed: int = 0) -> Reader:
         loss.backward()
         optimizer.step()
         if (step + 1) % 200 == 0:
-            print(f"reader step {step + 1} loss {float(loss):.4f}", flush=True)
+            print(f"reader step {step + 1} loss {loss.item():.4f}", flush=True)
     return model.eval()
 
 

@@ -11,7 +11,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fantasyid.face.crop import cut_crop
+from fantasyid.geometry.flame import FILE_KEYS
 from fantasyid.weights.third_party import (
+    COLUMNS,
     read_deca,
     read_eva,
     read_flame,
@@ -19,11 +21,12 @@ from fantasyid.weights.third_party import (
     tables_to_tensors,
 )
 
+from .motion import EXPRESSION_FIELDS, PARENTS
 from .parts import text_encoder
 from .world.dataset import PHOTO_SIZE
 from .world.drawing import PHOTO_ZOOM, draw, five_points
 from .world.films import Film
-from .world.people import draw_people
+from .world.people import SHAPES, draw_people
 
 # The people whose photos are shipped: drawn from a seed of their own, so that no training, no
 # choice of settings and no table has seen them.
@@ -61,16 +64,13 @@ def ship(models: Path, adapter: Path, vae: dict[str, Tensor], recognizer: Path, 
 
 
 def head_of(tables: dict[str, Tensor]) -> dict[str, Tensor]:
-    """FLAME's tables with the named directions alone; pose-dependent ones are zero."""
-    from .motion import EXPRESSION_FIELDS
-    from .world.people import SHAPES
-
+    """FLAME's tables in the file's names, with the named directions alone; see `read_flame`."""
     kept = torch.tensor([*range(SHAPES), *range(300, 301 + len(EXPRESSION_FIELDS))])
-    rest = {n: t for n, t in tables.items() if n not in ("shapedirs", "posedirs")}
-    return rest | {
-        "kept_directions": tables["shapedirs"][..., kept].contiguous(),
-        "kept_numbers": kept,
-    }
+    columns = {"shapedirs": kept, "posedirs": kept[:0]}  # pose moves joints and nothing else
+    found = {FILE_KEYS[name]: tensor for name, tensor in tables.items()}
+    for name, numbers in columns.items():
+        found |= {name: found[name][..., numbers], name + COLUMNS: numbers}
+    return found | {"kintree_table": torch.tensor([[-1, *PARENTS[1:]], [*range(len(PARENTS))]])}
 
 
 def write_people(folder: Path) -> None:

@@ -12,7 +12,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
@@ -144,7 +143,7 @@ def train_deca(shown: Portraits, held: Portraits, steps: int, seed: int = 0) -> 
             model.train()
             rest = (found - truth(held)).square().mean(0) / truth(held).var(0)
             told = " ".join(f"{1 - float(r):.2f}" for r in rest[[0, 1, 2, 3, 18, 19, 20, 22]])
-            print(f"deca step {step + 1} loss {float(loss):.3f}, explained of size, width, height, "
+            print(f"deca step {step + 1} loss {loss.item():.3f}, explained of size, width, height, "
                   f"jaw, smile, pitch, yaw, opening: {told}", flush=True)  # fmt: skip
     with torch.no_grad():  # what it was not taught it does not tell
         silent = torch.ones(CODE_SIZE, dtype=torch.bool)
@@ -228,7 +227,7 @@ def train_recognizer(shown: Portraits, held: Portraits, steps: int, seed: int = 
             alike = one @ two.T
             found = (alike.argmax(1) == torch.arange(len(alike))).float().mean()
             off = alike[~torch.eye(len(alike), dtype=torch.bool)]
-            print(f"recognizer step {step + 1} loss {float(loss):.3f} found among {len(alike)}: "
+            print(f"recognizer step {step + 1} loss {loss.item():.3f} found among {len(alike)}: "
                   f"{float(found):.2f}; cosine own {float(alike.diag().mean()):.2f}, other "
                   f"{float(off.mean()):.2f}", flush=True)  # fmt: skip
     return model.eval()
@@ -239,30 +238,34 @@ def _plain(faces: Tensor) -> Tensor:
 
 
 def write_onnx(model: FaceNetwork, path: Path) -> None:
-    """The recognizer as an ONNX file with ArcFace's input; batch norms are folded away."""
+    """The recognizer as an ONNX file with ArcFace's input: batch norms folded, half precision."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
     nodes, weights, before = [], [], "input.1"
+
+    def stored(name: str, tensor: Tensor) -> str:
+        """Keep a weight in half precision; returns the name under which it is whole again."""
+        weights.append(numpy_helper.from_array(tensor.detach().half().numpy(), f"{name}.half"))
+        nodes.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
+        return name
+
     layers = list(model.features)
     for number, layer in enumerate(layers):
         name = f"layer{number}"
         if isinstance(layer, nn.Conv2d):
-            weight, bias = layer.weight.detach(), torch.zeros(layer.out_channels)
+            weight, bias = layer.weight, torch.zeros(layer.out_channels)
             norm = layers[number + 1]
             if isinstance(norm, nn.BatchNorm2d):
                 assert norm.running_mean is not None
                 assert norm.running_var is not None
-                scale = norm.weight.detach() / (norm.running_var + norm.eps).sqrt()
-                bias = norm.bias.detach() - norm.running_mean * scale
+                scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+                bias = norm.bias - norm.running_mean * scale
                 weight = weight * scale[:, None, None, None]
-            weights += [numpy_helper.from_array(weight.numpy(), f"{name}.weight"),
-                        numpy_helper.from_array(bias.numpy(), f"{name}.bias")]  # fmt: skip
-            kernel = layer.kernel_size[0]
+            inputs = [before, stored(f"{name}.weight", weight), stored(f"{name}.bias", bias)]
             nodes.append(helper.make_node(
-                "Conv", [before, f"{name}.weight", f"{name}.bias"], [name],
-                kernel_shape=[kernel] * 2, strides=list(layer.stride), group=layer.groups,
-                pads=[int(layer.padding[0])] * 4,
+                "Conv", inputs, [name], kernel_shape=[layer.kernel_size[0]] * 2,
+                strides=list(layer.stride), group=layer.groups, pads=[int(layer.padding[0])] * 4,
             ))  # fmt: skip
         elif isinstance(layer, nn.ReLU):
             nodes.append(helper.make_node("Relu", [before], [name]))
@@ -270,15 +273,12 @@ def write_onnx(model: FaceNetwork, path: Path) -> None:
             continue
         before = name
     linear = model.embedding
-    weights += [
-        numpy_helper.from_array(linear.weight.detach().numpy(), "embedding.weight"),
-        numpy_helper.from_array(linear.bias.detach().numpy(), "embedding.bias"),
-    ]
+    inputs = [
+        "row", stored("embedding.weight", linear.weight), stored("embedding.bias", linear.bias),
+    ]  # fmt: skip
     nodes += [
         helper.make_node("Flatten", [before], ["row"]),
-        helper.make_node(
-            "Gemm", ["row", "embedding.weight", "embedding.bias"], ["embedding"], transB=1
-        ),
+        helper.make_node("Gemm", inputs, ["embedding"], transB=1),
     ]
     side = ARCFACE_SIZE
     graph = helper.make_graph(
@@ -291,8 +291,3 @@ def write_onnx(model: FaceNetwork, path: Path) -> None:
     onnx.checker.check_model(made)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(made.SerializeToString())
-
-
-def as_numpy(embedding: Tensor) -> np.ndarray:
-    """An embedding of length 1."""
-    return F.normalize(embedding, dim=-1).numpy()

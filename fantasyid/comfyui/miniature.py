@@ -19,26 +19,27 @@ import numpy as np
 import torch
 from comfy.ldm.cogvideo.vae import AutoencoderKLCogVideoX
 from PIL import Image
-from torch import Tensor
 
-from ..geometry.deca import DecaConfig, DecaEncoder
-from ..geometry.flame import NUM_DIRECTIONS, NUM_POSE_FEATURES, FlameConfig
 from ..identity import FaceCrops
-from ..weights.released import fit_modules
-from ..weights.third_party import read_deca, read_weights
-from .weights import Adapter, Deca, FaceEncoder, _flame, load_face_encoder, load_model, managed
+from .weights import Adapter, Deca, FaceEncoder, load_deca, load_face_encoder, load_model
 
 FOLDER = Path(__file__).resolve().parents[2] / "models" / "miniature"
 MODEL, MESH, TOWER = "fantasyid.safetensors", "mesh.safetensors", "face_encoder.safetensors"
 DECA, HEAD = "deca.safetensors", "head.safetensors"
-TEXT, VAE, RECOGNIZER = "text_encoder.safetensors", "vae.safetensors", "recognizer.onnx"
+TEXT, VAE = "text_encoder.safetensors", "vae.safetensors"
 PEOPLE = "people"
 VAE_SIZES: dict[str, Any] = {
     "block_out_channels": (8, 16, 32, 64),
     "layers_per_block": 1,
     "groups": 4,
 }
-TEXT_SIZES = {"num_layers": 2, "d_model": 32, "d_ff": 64, "d_kv": 8, "num_heads": 4}
+TEXT_SIZES: dict[str, Any] = {
+    "num_layers": 2,
+    "d_model": 32,
+    "d_ff": 64,
+    "d_kv": 8,
+    "num_heads": 4,
+}
 # The host knows a T5-XXL by this tensor of its last block; here it is empty but for its height.
 TEXT_MARK, TEXT_MARK_SHAPE = "encoder.block.23.layer.1.DenseReluDense.wi_1.weight", (10240, 1)
 
@@ -89,7 +90,12 @@ def load_miniature() -> Miniature:
         )
     model, adapter = load_model(FOLDER / MODEL, FOLDER / MESH, {})
     return Miniature(
-        model, adapter, _text_encoder(), _vae(), load_face_encoder(FOLDER / TOWER), _head_model()
+        model,
+        adapter,
+        _text_encoder(),
+        _vae(),
+        load_face_encoder(FOLDER / TOWER),
+        load_deca(FOLDER / DECA, FOLDER / HEAD),
     )
 
 
@@ -121,24 +127,3 @@ def _vae() -> comfy.sd.VAE:
     made.size = None
     made.model_size()
     return made
-
-
-def _head_model() -> Deca:
-    (encoder,) = fit_modules(
-        read_deca(FOLDER / DECA), DecaConfig, DecaEncoder, source=str(FOLDER / DECA)
-    )
-    (head,) = fit_modules(head_tables(), FlameConfig, _flame, source=str(FOLDER / HEAD))
-    return Deca(managed(encoder), managed(head), "mini model")
-
-
-def head_tables() -> dict[str, Tensor]:
-    """The head's tables; the file holds those of its directions that are not zero."""
-    tables = dict(read_weights(FOLDER / HEAD))
-    kept, numbers = tables.pop("kept_directions").float(), tables.pop("kept_numbers").long()
-    directions = torch.zeros(*kept.shape[:2], NUM_DIRECTIONS)
-    directions[..., numbers] = kept
-    poses = torch.zeros(*kept.shape[:2], NUM_POSE_FEATURES)
-    return {
-        name: value.float() if value.is_floating_point() else value.long()
-        for name, value in (tables | {"shapedirs": directions, "posedirs": poses}).items()
-    }

@@ -189,6 +189,26 @@ def decode_frames(
         raise DataError(f"{path} ends after {made} of {count} frames from {start_s:g} s on")
 
 
+def write_video(
+    path: Path, frames: Tensor, fps: int, pixels: str = "yuv420p", **options: str
+) -> None:
+    """`(F, H, W, 3)` uint8 as H.264; with yuv420p browsers play it.
+
+    Args:
+        pixels: PyAV's name of how colors are stored.
+        options: Of the encoder, such as `crf`.
+    """
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=fps, options=options)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = pixels
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame.numpy(), "rgb24")))
+        container.mux(stream.encode())
+
+
 def upright(frame: Any) -> Image.Image:
     """A decoded frame as a picture; a telephone's is turned as its file says."""
     turns = round(frame.rotation / 90) % 4

@@ -29,7 +29,7 @@ from ..views.frames import frames_of_pictures
 from .config import Config
 from .encoders import Encoders
 from .loop import METRICS
-from .manifest import DataError
+from .manifest import DataError, write_video
 from .network import TrainedNetwork
 from .order import generator
 
@@ -134,19 +134,6 @@ def sample(
     return state
 
 
-def write_video(frames: Tensor, path: Path, fps: int) -> None:
-    """`(F, H, W, 3)` uint8 as an MP4 that browsers play."""
-    import av
-
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=fps)
-        stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt = "yuv420p"
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame.numpy(), "rgb24")))
-        container.mux(stream.encode())
-
-
 class Validation:
     """Samples every person with every prompt, measures, and keeps a page of all of it.
 
@@ -188,7 +175,7 @@ class Validation:
                 )  # fmt: skip
                 video = self.encoders.decode(latents)
                 name = f"{person.name}_{number}.mp4"
-                write_video(video, folder / name, curate.fps)
+                write_video(folder / name, video, curate.fps)
                 values = self.measure(video, person.crop)
                 rows.append({"video": name, "person": person.name, "prompt": prompt, **values})
         means = {name: _mean([row[name] for row in rows]) for name in MEASURED}

@@ -17,7 +17,12 @@ from torch import Tensor
 
 from ..face.eva_keys import used_keys
 from ..geometry.deca import deca_state_dict
-from ..geometry.flame import FILE_KEYS, flame_state_dict
+from ..geometry.flame import (
+    FILE_KEYS,
+    NUM_DIRECTIONS,
+    NUM_POSE_FEATURES,
+    flame_state_dict,
+)
 from ..geometry.spiral import SPIRAL_LENGTH
 from ..geometry.topology import TAPS, MeshTables, Pool, mesh_tables
 from .describe import describe_keys
@@ -26,6 +31,7 @@ from .read import only_tensors, read_torch_file, read_weights
 from .safe_pickle import read_pickle
 
 DECA_PREFIX = "E_flame."
+COLUMNS = ".columns"  # of a table in a converted FLAME file that keeps some of them
 TREE = "kintree_table"
 
 
@@ -57,7 +63,31 @@ def read_deca(path: Path) -> dict[str, Tensor]:
 
 def read_flame(path: Path) -> dict[str, Tensor]:
     """The tables of a FLAME model under our names."""
-    return _in_words(path, flame_state_dict, _read_arrays(path))
+    return _in_words(path, _flame_tables, _read_arrays(path))
+
+
+def _flame_tables(content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """FLAME's tables; of those that deform it a converted file may keep some columns alone.
+
+    Beside such a table stand the numbers of its columns, `shapedirs.columns`; the rest is zero.
+
+    Raises:
+        ValueError: The numbers do not fit the table.
+    """
+    whole = {name: entry for name, entry in content.items() if not name.endswith(COLUMNS)}
+    for name, width in (("shapedirs", NUM_DIRECTIONS), ("posedirs", NUM_POSE_FEATURES)):
+        numbers, kept = content.get(name + COLUMNS), whole.get(name)
+        if numbers is None or kept is None:
+            continue
+        fits = kept.ndim == 3 and numbers.dtype.kind in "iu" and numbers.shape == kept.shape[2:]
+        if not fits or (numbers.size and not 0 <= numbers.min() <= numbers.max() < width):
+            raise ValueError(
+                f"FLAME file: {name}{COLUMNS} {numbers.shape} does not number the columns of "
+                f"{name} {kept.shape} within 0..{width - 1}"
+            )
+        whole[name] = np.zeros((*kept.shape[:2], width), np.float32)
+        whole[name][..., numbers] = kept
+    return flame_state_dict(whole)
 
 
 def read_mesh_tables(path: Path) -> MeshTables:

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Generator, Tensor
 
 from fantasyid.face.crop import cut_crop
-from fantasyid.training.manifest import ClipRow, picture_bytes, write_manifest
+from fantasyid.training.manifest import ClipRow, picture_bytes, write_manifest, write_video
 
 from .drawing import PHOTO_ZOOM, draw, five_points
 from .films import BACKGROUNDS, LIGHTS, MOTIONS, Film, draw_film, draw_photo
@@ -130,7 +130,7 @@ def write_curated(cast: Cast, folder: Path, first: int = 0, last: int | None = N
             name = f"{cast.name}-{person.number:04d}-{number}"
             path = folder / "clips" / f"{name}.mp4"
             path.parent.mkdir(exist_ok=True)
-            write_video(path, clip)
+            write_video(path, clip, FPS, "yuv444p", crf="8", preset="veryfast")  # hardly any loss
             shard = f"views-{person.number // 50:03d}.safetensors"
             poses = torch.stack([person.photos[n].pose[0] for n in shares[number]]).rad2deg()
             rows.append(
@@ -149,16 +149,3 @@ def write_curated(cast: Cast, folder: Path, first: int = 0, last: int | None = N
             views = {}
             print(f"{cast.name}: {person.number + 1} of {cast.people} people", flush=True)
     write_manifest(rows, folder)
-
-
-def write_video(path: Path, frames: Tensor) -> None:
-    """(F, H, W, 3) uint8 as H.264 with hardly any loss."""
-    import av
-
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=FPS)
-        stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv444p"
-        stream.options = {"crf": "8", "preset": "veryfast"}
-        for frame in frames.numpy():
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())

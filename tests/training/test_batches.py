@@ -159,3 +159,20 @@ def test_equal_paddings_of_all_texts_are_kept_once(tmp_path):
         text[length:] = text[length]
     part.fill(list(texts), texts.__getitem__, 2, lambda *_: None)
     assert kept_text(part) == (4, 8)
+
+
+def test_a_batch_says_how_many_paddings_its_last_text_token_stands_for(config, tmp_path):
+    rows = rows_of(8)
+    parts = cache_of(rows, tmp_path / "cache")
+    texts = {}
+    for number, key in enumerate(sorted(parts["text"].places)):
+        texts[key] = parts["text"].get(key).clone()
+        texts[key][2 + number % 2 :] = texts[key][2 + number % 2]
+    padded = Part(tmp_path / "padded")
+    padded.fill(list(texts), texts.__getitem__, 4, lambda *_: None)
+    batch = Batches(config, rows, parts | {"text": padded}, 0.7)[0]
+    tokens = len(next(iter(texts.values())))
+    assert batch.text.shape[1] == 4
+    assert batch.paddings == tokens - 4 + 1
+    whole = Batches(config, rows, parts, 0.7)[0]
+    assert (whole.text.shape[1], whole.paddings) == (tokens, 1)
