@@ -1,7 +1,7 @@
-"""Tiny files in exactly the released layouts, so that the same loaders read tiny and real models.
+"""Small models in exactly the released layouts, so that the same loaders read small and real ones.
 
-Their weights are random noise and their head is invented: they prove that everything runs, on any
-machine, without a download.
+`models` writes tiny ones with random weights and an invented head, which prove that everything runs.
+`world`, `making` and what they use draw people, train the mini model on them and measure it.
 """
 
 from .models import TinyModels, write_tiny_models
