@@ -10,9 +10,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-# What a killed program left of a file; a living one needs seconds.
+import psutil
+
+# Of a file that is being written: `MACHINE-PROCESS-....fantasyid-part`. One whose process is gone
+# is removed by the next save; of another machine's nobody knows, and a living one needs seconds.
 PART = ".fantasyid-part"
 ABANDONED_SECONDS = 3600.0
+_MACHINE = f"{uuid.getnode():x}"
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object], *, replace: bool = True) -> None:
@@ -29,7 +33,7 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object], *, replace: boo
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _clean(path.parent)
-    half = path.with_name(f"{uuid.uuid4().hex}{PART}")
+    half = path.with_name(f"{_MACHINE}-{os.getpid()}-{uuid.uuid4().hex}{PART}")
     try:
         with half.open("wb") as file:
             write(file)
@@ -93,5 +97,12 @@ def _clean(folder: Path) -> None:
     """Remove what killed programs left."""
     for half in folder.glob(f"*{PART}"):
         with contextlib.suppress(OSError):
-            if time.time() - half.stat().st_mtime > ABANDONED_SECONDS:
+            if _is_ours_and_dead(half) or time.time() - half.stat().st_mtime > ABANDONED_SECONDS:
                 half.unlink()
+
+
+def _is_ours_and_dead(half: Path) -> bool:
+    """Whether the process of this machine that wrote a part is gone."""
+    machine, _, rest = half.name.partition("-")
+    process = rest.partition("-")[0]
+    return machine == _MACHINE and process.isdigit() and not psutil.pid_exists(int(process))

@@ -1,6 +1,6 @@
 """Small models in exactly the released layouts, so that the same loaders read small and real ones.
 
-`models` writes tiny ones with random weights and an invented head, which prove that everything runs.
+`models` writes tiny ones with random weights and an invented head: they prove that all runs.
 `world`, `making` and what they use draw people, train the mini model on them and measure it.
 """
 

@@ -60,9 +60,15 @@ def test_what_a_kill_left_is_removed_by_a_later_save_but_not_a_living_one(tmp_pa
     assert run.returncode == 9
     (left,) = tmp_path.iterdir()  # nothing under the final name
     assert left.name.endswith(PART)
+    machine, _, unique = left.name.split("-", 2)
+    living = tmp_path / f"{machine}-{os.getpid()}-{unique}"
+    elsewhere = tmp_path / f"another{left.name}"
+    for part in (living, elsewhere):
+        part.write_bytes(b"half")
     write_whole(target, lambda file: file.write(b"whole"))
-    assert left.exists()  # it might be another program's, at work
+    assert set(tmp_path.iterdir()) == {target, living, elsewhere}
     old = time.time() - ABANDONED_SECONDS - 1
-    os.utime(left, (old, old))
+    for part in (living, elsewhere):
+        os.utime(part, (old, old))
     write_whole(target, lambda file: file.write(b"whole"))
     assert [path.name for path in tmp_path.iterdir()] == ["a.bin"]
