@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = ROOT / "models" / "miniature"
 STUDIO_PEOPLE, STUDIO_HELD = 4500, 250
 DECA_STEPS, RECOGNIZER_STEPS, READER_STEPS = 3000, 1500, 1200
+TEXT_STEPS = 800
 VAE_MINUTES = (12.0, 7.0, 25.0)
 CFG = 1.5
 READERS = "readers.pt"
@@ -52,7 +53,10 @@ def world(options: argparse.Namespace) -> int:
 
 
 def readers(options: argparse.Namespace) -> int:
-    """Everything that reads pictures: DECA-shaped encoder, recognizer, reader."""
+    """Everything that reads pictures or words: DECA-shaped encoder, recognizer, reader, T5."""
+    host()
+    from .language import train_text_encoder
+
     shown = portraits(0, STUDIO_PEOPLE - STUDIO_HELD)
     held = portraits(STUDIO_PEOPLE - STUDIO_HELD, STUDIO_HELD)
     options.work.mkdir(parents=True, exist_ok=True)
@@ -60,6 +64,7 @@ def readers(options: argparse.Namespace) -> int:
         "deca": train_deca(shown, held, DECA_STEPS),
         "recognizer": train_recognizer(shown, held, RECOGNIZER_STEPS),
         "reader": train_reader(all_labels(draw_cast(TRAIN, 0, 400)), READER_STEPS),
+        "text": train_text_encoder(_tokenizer(), TEXT_STEPS),
     }
     write_onnx(parts["recognizer"], options.work / "recognizer.onnx")
     print("read from unseen people:", explained(parts["reader"], all_labels(draw_cast(TUNE))))
@@ -107,11 +112,21 @@ def prepare(options: argparse.Namespace) -> int:
 
     trained = torch.load(options.work / READERS, weights_only=True)
     models = options.work / "models"
-    parts.write_for_training(models, _scaled_vae(options.work), trained["deca"])
+    parts.write_for_training(models, _scaled_vae(options.work), trained["deca"], trained["text"])
     if not (models / "tokenizer").exists():
-        tokenizer = Path(os.environ["COMFYUI_PATH"], "comfy", "text_encoders", "t5_tokenizer")
-        shutil.copytree(tokenizer, models / "tokenizer")
+        shutil.copytree(_tokenizer_folder(), models / "tokenizer")
     return 0
+
+
+def _tokenizer_folder() -> Path:
+    """T5's, which the host ships."""
+    return Path(os.environ["COMFYUI_PATH"], "comfy", "text_encoders", "t5_tokenizer")
+
+
+def _tokenizer() -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(_tokenizer_folder())
 
 
 def shares(options: argparse.Namespace) -> int:

@@ -28,7 +28,10 @@ POSTERIOR_STD = 0.05  # of the VAE, in units of its latents as the transformer s
 
 
 def text_encoder(seed: int = 0) -> T5EncoderModel:
-    """A random T5 v1.1 that tells no place from another, so that all paddings are equal."""
+    """A random T5 v1.1 that tells no place from another, so that all paddings are equal.
+
+    `language` teaches it.
+    """
     torch.manual_seed(seed)
     model = T5EncoderModel(T5Config(**TEXT_SIZES, feed_forward_proj="gated-gelu"))
     for name, weight in model.named_parameters():
@@ -77,7 +80,11 @@ def scaled_vae(state: dict[str, Tensor], spread: Tensor) -> dict[str, Tensor]:
 
 
 def write_for_training(
-    root: Path, vae: dict[str, Tensor] | None, deca: dict[str, Tensor] | None, seed: int = 0
+    root: Path,
+    vae: dict[str, Tensor] | None,
+    deca: dict[str, Tensor] | None,
+    text: dict[str, Tensor] | None = None,
+    seed: int = 0,
 ) -> None:
     """Write what `recipes/miniature.toml` names under `weights`; what is None stays as it is."""
     root.mkdir(parents=True, exist_ok=True)
@@ -91,8 +98,12 @@ def write_for_training(
         model.save_pretrained(root / "vae")
     if deca is not None:
         (root / "deca.tar").write_bytes(legacy_torch_bytes({"E_flame": deca}))
-    if not (root / "t5").exists():
-        text_encoder(seed).save_pretrained(root / "t5")
+    if text is not None or not (root / "t5").exists():
+        model = text_encoder(seed)
+        if text is not None:
+            model.load_state_dict(text)
+        model.save_pretrained(root / "t5")
+    if not (root / "eva.pt").exists():
         (root / "eva.pt").write_bytes(tower(seed))
         (root / "flame.pkl").write_bytes(flame_file(build_head()))
         (root / "transform.pkl").write_bytes(transforms_file(build_head()))

@@ -22,7 +22,6 @@ from fantasyid.weights.third_party import (
 )
 
 from .motion import EXPRESSION_FIELDS, PARENTS
-from .parts import text_encoder
 from .world.dataset import PHOTO_SIZE
 from .world.drawing import PHOTO_ZOOM, draw, five_points
 from .world.films import Film
@@ -48,9 +47,8 @@ def ship(models: Path, adapter: Path, vae: dict[str, Tensor], recognizer: Path, 
     base = load_file(adapter.with_name(f"{adapter.stem}_base.safetensors"))
     _write(out / "fantasyid.safetensors", base | load_file(adapter))
     _write(out / "vae.safetensors", vae)
-    text = {
-        n: t for n, t in text_encoder().state_dict().items() if n != "encoder.embed_tokens.weight"
-    }
+    text = load_file(models / "t5" / "model.safetensors")
+    text.pop("encoder.embed_tokens.weight", None)  # is `shared.weight`
     _write(out / "text_encoder.safetensors", text)
     _write(out / "face_encoder.safetensors", read_eva(models / "eva.pt"))
     _write(

@@ -32,10 +32,11 @@ BACKGROUNDS: dict[str, tuple[tuple[float, float, float], tuple[str, ...]]] = {
     "blue": ((0.33, 0.40, 0.58), ("blue", "azure")),
     "gray": ((0.46, 0.46, 0.47), ("gray", "grey")),
 }
+# No word of a motion: CogVideoX gives text no order, only words.
 LIGHTS: dict[str, tuple[float, tuple[str, ...]]] = {
-    "left": (-0.8, (", light from the left", ", lit from the left")),
+    "left": (-0.8, (", morning light", ", in the morning")),
     "front": (0.0, ("", ", front light")),
-    "right": (0.8, (", light from the right", ", lit from the right")),
+    "right": (0.8, (", evening light", ", in the evening")),
 }
 SUBJECTS = ("a person", "someone", "a portrait of a person who", "a face that")
 PLACES = ("{} background", "in front of a {} wall", "on a {} backdrop")
