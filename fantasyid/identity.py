@@ -24,23 +24,14 @@ THUMBNAIL_SIZE = 128
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Where an identity comes from; "" or empty where nobody knows.
+    """Where an identity comes from; "" or empty where nobody knows."""
 
-    Attributes:
-        detector: What found the face.
-        encoder_hash: `fingerprint.weights_fingerprint` of the face encoder.
-        adapter_hash: The same of the adapter.
-        source_hashes: `fingerprint.photo_hash` of each photo.
-        note: License, consent, whose face it is: free words.
-        created_with: What wrote the file, for an identity from a file.
-    """
-
-    detector: str = ""
-    encoder_hash: str = ""
-    adapter_hash: str = ""
-    source_hashes: tuple[str, ...] = ()
-    note: str = ""
-    created_with: str = ""
+    detector: str = ""  # what found the face
+    encoder_hash: str = ""  # `fingerprint.weights_fingerprint` of the face encoder
+    adapter_hash: str = ""  # the same of the adapter
+    source_hashes: tuple[str, ...] = ()  # `fingerprint.photo_hash` of each photo
+    note: str = ""  # license, consent, whose face it is: free words
+    created_with: str = ""  # what wrote the file, for an identity from a file
 
     @staticmethod
     def of_all(what: str, given: Sequence[Provenance]) -> Provenance:
@@ -88,24 +79,17 @@ def make_thumbnail(image: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class FaceCrops:
-    """Aligned faces, one as a rule, and the photos that they were cut from.
+    """Aligned faces, one as a rule, and the photos that they were cut from."""
 
-    Attributes:
-        images: `(R, 512, 512, 3)` RGB in [0, 1]; `(0, 512, 512, 3)` when empty. Images that a
-            user gave as crops may have another size.
-        photos: `(R, H, W, 3)` RGB in [0, 1], whole and not aligned.
-        detector: What found the face ("insightface", "cascade", "points by hand", ...).
-        empty_reason: Why there is no face; "" when there is one.
-        box: The only face in the photo, `(x0, y0, x1, y1)` pixels, or None where nobody measured
-            it.
-        points: `(5, 2)` facial points in pixels of the photo (`face.points.POINT_NAMES`), or None.
-    """
-
+    # `(R, 512, 512, 3)` RGB in [0, 1]; `(0, 512, 512, 3)` when empty. Images that a user gave as
+    # crops may have another size.
     images: Tensor
-    photos: Tensor
-    detector: str
-    empty_reason: str = ""
+    photos: Tensor  # `(R, H, W, 3)` RGB in [0, 1], whole and not aligned
+    detector: str  # what found the face ("insightface", "cascade", "points by hand", ...)
+    empty_reason: str = ""  # why there is no face; "" when there is one
+    # The only face in the photo, `(x0, y0, x1, y1)` pixels, or None where nobody measured it.
     box: tuple[float, float, float, float] | None = None
+    # `(5, 2)` facial points in pixels of the photo (`face.points.POINT_NAMES`), or None.
     points: Tensor | None = None
 
     @staticmethod
@@ -117,23 +101,16 @@ class FaceCrops:
 
 @dataclass(frozen=True, slots=True)
 class FaceGeometry:
-    """A head in FLAME topology, or the heads of several photos.
+    """A head in FLAME topology, or the heads of several photos."""
 
-    Attributes:
-        vertices: `(R, 5023, 3)` of R heads, one as a rule, in metres, y up, nose towards +z;
-            `(0, 5023, 3)` when empty.
-        triangles: `(T, 3)` int64 vertex indexes, or None where the source has none.
-        betas: `(R, S)` FLAME shape components, or None where the source has none.
-        source: Words for people: which file or photo, which mode.
-        empty_reason: Why there is no head; "" when there is one.
-        sharpness: `face.quality.sharpness` of the crop of each head; () where nobody measured it.
-    """
-
+    # `(R, 5023, 3)` of R heads, one as a rule, in meters, y up, nose towards +z; `(0, 5023, 3)`
+    # when empty.
     vertices: Tensor
-    triangles: Tensor | None
-    betas: Tensor | None
-    source: str
-    empty_reason: str = ""
+    triangles: Tensor | None  # `(T, 3)` int64 vertex indexes, or None where the source has none
+    betas: Tensor | None  # `(R, S)` FLAME shape components, or None where the source has none
+    source: str  # words for people: which file or photo, which mode
+    empty_reason: str = ""  # why there is no head; "" when there is one
+    # `face.quality.sharpness` of the crop of each head; () where nobody measured it.
     sharpness: tuple[float, ...] = ()
 
     @property
@@ -160,42 +137,28 @@ class FaceGeometry:
 
 @dataclass(frozen=True, slots=True)
 class FaceTokens:
-    """What the C-Abstractor says of a face.
+    """What the C-Abstractor says of a face."""
 
-    Attributes:
-        tokens: `(R, 36, C)` of R references, one as a rule; `(1, R * 36, C)` when references were
-            concatenated; `(0, 36, C)` when empty.
-        empty_reason: Why there are none; "" when there are some.
-        thumbnail: `(1, 128, 128, 3)` RGB in [0, 1] of the first crop, or None.
-        provenance: Which photo, encoder and adapter.
-    """
-
+    # `(R, 36, C)` of R references, one as a rule; `(1, R * 36, C)` when references were
+    # concatenated; `(0, 36, C)` when empty.
     tokens: Tensor
-    empty_reason: str = ""
-    thumbnail: Tensor | None = None
-    provenance: Provenance = Provenance()
+    empty_reason: str = ""  # why there are none; "" when there are some
+    thumbnail: Tensor | None = None  # `(1, 128, 128, 3)` RGB in [0, 1] of the first crop, or None
+    provenance: Provenance = Provenance()  # which photo, encoder and adapter
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Face tokens and vertex tokens of one person, ready to be injected.
+    """Face tokens and vertex tokens of one person, ready to be injected."""
 
-    Attributes:
-        face_tokens: `(1, 36, C)`, more tokens when references were concatenated; `(0, 36, C)`
-            when empty.
-        vertex_tokens: `(1, 79, C)`; `(0, 79, C)` when empty.
-        empty_reason: Why there is no identity; "" when there is one.
-        geometry: The head that the vertex tokens were made of, or None where nobody kept it.
-        thumbnail: `(1, 128, 128, 3)` RGB in [0, 1] of the face, or None.
-        provenance: Which photo, encoder and adapter.
-    """
-
+    # `(1, 36, C)`, more tokens when references were concatenated; `(0, 36, C)` when empty.
     face_tokens: Tensor
-    vertex_tokens: Tensor
-    empty_reason: str = ""
+    vertex_tokens: Tensor  # `(1, 79, C)`; `(0, 79, C)` when empty
+    empty_reason: str = ""  # why there is no identity; "" when there is one
+    # The head that the vertex tokens were made of, or None where nobody kept it.
     geometry: FaceGeometry | None = None
-    thumbnail: Tensor | None = None
-    provenance: Provenance = Provenance()
+    thumbnail: Tensor | None = None  # `(1, 128, 128, 3)` RGB in [0, 1] of the face, or None
+    provenance: Provenance = Provenance()  # which photo, encoder and adapter
 
     @property
     def is_empty(self) -> bool:

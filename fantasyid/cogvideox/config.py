@@ -17,23 +17,14 @@ POSITIONS = "patch_embed.pos_embedding"
 
 @dataclass(frozen=True, slots=True)
 class TransformerConfig:
-    """Sizes of CogVideoX image-to-video 1.0, read from shapes under the host's names.
+    """Sizes of CogVideoX image-to-video 1.0, read from shapes under the host's names."""
 
-    Attributes:
-        dim: Width (released: 3072 = 48 heads of 64).
-        blocks: Depth (released: 42).
-        time_dim: Width of the time embedding (released: 512).
-        text_dim: Width of the text embeddings (released: 4096).
-        out_channels: Latent channels (released: 16).
-        positions: Rows of the learned position table, 0 without one.
-    """
-
-    dim: int
-    blocks: int
-    time_dim: int
-    text_dim: int
-    out_channels: int
-    positions: int
+    dim: int  # width (released: 3072 = 48 heads of 64)
+    blocks: int  # depth (released: 42)
+    time_dim: int  # width of the time embedding (released: 512)
+    text_dim: int  # width of the text embeddings (released: 4096)
+    out_channels: int  # latent channels (released: 16)
+    positions: int  # rows of the learned position table, 0 without one
 
     @classmethod
     def from_shapes(cls, shapes: Shapes) -> TransformerConfig:

@@ -83,15 +83,10 @@ def _half_log_snr(alpha: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class DpmHistory:
-    """What the second-order rule keeps of the step before.
+    """What the second-order rule keeps of the step before."""
 
-    Attributes:
-        denoised: The estimate of x0 of that step.
-        alpha: alpha-bar at which it was made.
-    """
-
-    denoised: Tensor
-    alpha: float
+    denoised: Tensor  # the estimate of x0 of that step
+    alpha: float  # alpha-bar at which it was made
 
 
 def dpm_step(

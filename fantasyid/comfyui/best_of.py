@@ -21,21 +21,13 @@ LEAST_SIDE = 4  # latent cells of a preview
 
 @dataclass(frozen=True, slots=True)
 class Contest:
-    """How takes are compared.
+    """How takes are compared."""
 
-    Attributes:
-        first_seed: The takes have this seed and the ones after it.
-        takes: How many.
-        probe_steps: Steps of each before one is chosen.
-        likeness: 1 goes by likeness alone, 0 by motion alone.
-        preview_scale: Size of the decoded previews, as a share of the video's.
-    """
-
-    first_seed: int
-    takes: int
-    probe_steps: int
-    likeness: float
-    preview_scale: float
+    first_seed: int  # the takes have this seed and the ones after it
+    takes: int  # how many
+    probe_steps: int  # steps of each before one is chosen
+    likeness: float  # 1 goes by likeness alone, 0 by motion alone
+    preview_scale: float  # size of the decoded previews, as a share of the video's
 
 
 def best_of(

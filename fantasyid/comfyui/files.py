@@ -28,25 +28,16 @@ OWN_FOLDERS = {"input": "", "output": " [output]"}
 
 @dataclass(frozen=True, slots=True)
 class FileKind:
-    """A slot for a file.
+    """A slot for a file."""
 
-    Attributes:
-        words: What the file is, for people.
-        hint: A drop-down shows names with one of these parts first.
-        where_from: How to get it.
-        folders: Host folder names that are searched, with "input" and "output".
-        suffixes: Endings of its names in the input and output folders.
-        accept: Whether a file is of this kind, by its content.
-        example: What a drop-down shows when nothing is found.
-    """
-
-    words: str
-    hint: tuple[str, ...]
-    where_from: str
+    words: str  # what the file is, for people
+    hint: tuple[str, ...]  # a drop-down shows names with one of these parts first
+    where_from: str  # how to get it
+    # Host folder names that are searched, with "input" and "output".
     folders: tuple[str, ...] = (FOLDER,)
-    suffixes: tuple[str, ...] = ()
-    accept: Callable[[Path], bool] | None = None
-    example: str = ""
+    suffixes: tuple[str, ...] = ()  # endings of its names in the input and output folders
+    accept: Callable[[Path], bool] | None = None  # whether a file is of this kind, by its content
+    example: str = ""  # what a drop-down shows when nothing is found
 
 
 def _released(

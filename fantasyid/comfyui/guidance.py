@@ -20,18 +20,13 @@ from .record import share_of_schedule
 
 @dataclass(frozen=True, slots=True)
 class IdentityGuidance:
-    """Guidance away from the video that the same prompt gives without the identity.
+    """Guidance away from the video that the same prompt gives without the identity."""
 
-    Attributes:
-        scale: Added times the difference that the identity makes; 0 is off and costs nothing,
-            anything else one more call of the model per step.
-        start_percent: Share of the schedule at which it begins.
-        end_percent: Share at which it ends.
-    """
-
+    # Added times the difference that the identity makes; 0 is off and costs nothing, anything else
+    # one more call of the model per step.
     scale: float = 0.0
-    start_percent: float = 0.0
-    end_percent: float = 1.0
+    start_percent: float = 0.0  # share of the schedule at which it begins
+    end_percent: float = 1.0  # share at which it ends
 
     def __post_init__(self) -> None:
         if self.start_percent >= self.end_percent:

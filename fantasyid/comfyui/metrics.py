@@ -29,48 +29,28 @@ from .images import check_photos
 
 @dataclass(frozen=True, slots=True)
 class MeasureRequest:
-    """What to measure a clip with.
+    """What to measure a clip with."""
 
-    Attributes:
-        recogniser: One of `recognizer.CHOICES`.
-        sources: Which detector; points, landmarks and boxes are not used.
-        choose: Which face a shot begins with, one of `faces.RULES`.
-        reference: FANTASYID_FACE, IMAGE or None.
-        reference_set: IMAGE of real faces for FID, or None.
-        prefix: Of the files in the output folder; "" writes none.
-    """
-
-    recogniser: str
-    sources: FaceSources
-    choose: str
-    reference: Any
-    reference_set: Tensor | None
-    prefix: str
+    recogniser: str  # one of `recognizer.CHOICES`
+    sources: FaceSources  # which detector; points, landmarks and boxes are not used
+    choose: str  # which face a shot begins with, one of `faces.RULES`
+    reference: Any  # FANTASYID_FACE, IMAGE or None
+    reference_set: Tensor | None  # IMAGE of real faces for FID, or None
+    prefix: str  # of the files in the output folder; "" writes none
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The outputs of the measuring stage.
+    """The outputs of the measuring stage."""
 
-    Attributes:
-        rs: Mean cosine to the reference; NaN where nobody measured it, as for the next three.
-        ifs: Mean cosine to the frame before.
-        fm: Mean motion of the face, percent of its size per frame.
-        fid: Of the face crops against the reference set.
-        plot: `(1, H, W, 3)` curves.
-        worst: `(1, H, W, 3)` contact sheet.
-        message: Words for the node.
-        json: All numbers.
-    """
-
-    rs: float
-    ifs: float
-    fm: float
-    fid: float
-    plot: Tensor
-    worst: Tensor
-    message: str
-    json: str
+    rs: float  # mean cosine to the reference; NaN where nobody measured it, as for the next three
+    ifs: float  # mean cosine to the frame before
+    fm: float  # mean motion of the face, percent of its size per frame
+    fid: float  # of the face crops against the reference set
+    plot: Tensor  # `(1, H, W, 3)` curves
+    worst: Tensor  # `(1, H, W, 3)` contact sheet
+    message: str  # words for the node
+    json: str  # all numbers
 
 
 def measure_frames(clip: Any, request: MeasureRequest) -> tuple[Measurement, list[str]]:

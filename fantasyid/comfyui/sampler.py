@@ -37,19 +37,12 @@ RULES = ("dpm", "ddim")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SamplerState:
-    """A run between two steps: everything that the next step depends on.
+    """A run between two steps: everything that the next step depends on."""
 
-    Attributes:
-        step: Steps done.
-        sample: `(B, 16, T, H, W)`, noisy.
-        history: What the second-order rule keeps, its `denoised` included.
-        noise: State of the generator of the noise.
-    """
-
-    step: int
-    sample: Tensor
-    history: DpmHistory
-    noise: Tensor
+    step: int  # steps done
+    sample: Tensor  # `(B, 16, T, H, W)`, noisy
+    history: DpmHistory  # what the second-order rule keeps, its `denoised` included
+    noise: Tensor  # state of the generator of the noise
 
 
 class ReleasedSampler(comfy.samplers.Sampler):

@@ -115,19 +115,12 @@ def describe_combination(given: Sequence[FaceTokens], combined: FaceTokens, mode
 
 @dataclass(frozen=True, slots=True)
 class KeptCodes:
-    """What of DECA's reading goes into the head, and which part of the photo is read.
+    """What of DECA's reading goes into the head, and which part of the photo is read."""
 
-    Attributes:
-        expression: Keep the expression.
-        jaw: Keep the jaw's rotation.
-        rotation: Keep the head's rotation.
-        region: One of `PHOTO_REGIONS`.
-    """
-
-    expression: bool
-    jaw: bool
-    rotation: bool
-    region: str
+    expression: bool  # keep the expression
+    jaw: bool  # keep the jaw's rotation
+    rotation: bool  # keep the head's rotation
+    region: str  # one of `PHOTO_REGIONS`
 
 
 KEEP_ALL = KeptCodes(True, True, True, WHOLE_IMAGE)

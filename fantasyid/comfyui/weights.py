@@ -40,25 +40,15 @@ STAGE_ACTIVATIONS = 512 * 1024**2
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """The live parts of a FantasyID checkpoint besides the transformer.
+    """The live parts of a FantasyID checkpoint besides the transformer."""
 
-    Attributes:
-        abstractor: Patcher of `FaceAbstractor`.
-        fusion: Patcher of `VertexFusion`.
-        keys_values: Patcher of `LayerKeysValues`, needed once per identity.
-        injectors: Patcher of `LayerInjectors`, needed at every step.
-        tables: Mesh tables of the vertex branch.
-        source: The file or folder, for words.
-        fingerprint: `fingerprint.weights_fingerprint` of the live weights.
-    """
-
-    abstractor: Any
-    fusion: Any
-    keys_values: Any
-    injectors: Any
-    tables: MeshTables
-    source: str
-    fingerprint: str = ""
+    abstractor: Any  # patcher of `FaceAbstractor`
+    fusion: Any  # patcher of `VertexFusion`
+    keys_values: Any  # patcher of `LayerKeysValues`, needed once per identity
+    injectors: Any  # patcher of `LayerInjectors`, needed at every step
+    tables: MeshTables  # mesh tables of the vertex branch
+    source: str  # the file or folder, for words
+    fingerprint: str = ""  # `fingerprint.weights_fingerprint` of the live weights
 
     @property
     def injection(self) -> InjectionConfig:

@@ -17,18 +17,12 @@ MARKS = {OK: "ok", NOTE: "note", WARNING: "WARNING", ERROR: "ERROR"}
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at.
+    """One thing that was looked at."""
 
-    Attributes:
-        level: One of `LEVELS`.
-        topic: What it is about: "file", "package", "host", "memory", "positions", ...
-        sentence: For people, with what to do about it.
-        facts: The same for scripts; values that JSON can hold.
-    """
-
-    level: Level
-    topic: str
-    sentence: str
+    level: Level  # one of `LEVELS`
+    topic: str  # what it is about: "file", "package", "host", "memory", "positions", ...
+    sentence: str  # for people, with what to do about it
+    # The same for scripts; values that JSON can hold.
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 

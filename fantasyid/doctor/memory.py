@@ -45,44 +45,29 @@ class VideoSize:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """How a run computes, and the sizes of its transformer that decide about memory.
+    """How a run computes, and the sizes of its transformer that decide about memory."""
 
-    Attributes:
-        dim: Width.
-        text_dim: Width of the text embeddings.
-        batch: 2 where both branches of cfg go through the model at once.
-        compute_bytes: Bytes per number: 2 for bf16 and fp16, 4 for fp32.
-        casts: Whether weights are kept in another type than that, and cast layer by layer.
-        fused: Whether attention never holds its scores (torch's on a GPU, xformers, sage, flash).
-        free_bytes: What the host believes free, which bounds unfused scores; None is plenty.
-        text_tokens: Length of the prompt's embedding.
-    """
-
-    dim: int
-    text_dim: int
-    batch: int = 2
-    compute_bytes: int = 2
+    dim: int  # width
+    text_dim: int  # width of the text embeddings
+    batch: int = 2  # 2 where both branches of cfg go through the model at once
+    compute_bytes: int = 2  # bytes per number: 2 for bf16 and fp16, 4 for fp32
+    # Whether weights are kept in another type than that, and cast layer by layer.
     casts: bool = False
+    # Whether attention never holds its scores (torch's on a GPU, xformers, sage, flash).
     fused: bool = True
+    # What the host believes free, which bounds unfused scores; None is plenty.
     free_bytes: int | None = None
-    text_tokens: int = TEXT_TOKENS
+    text_tokens: int = TEXT_TOKENS  # length of the prompt's embedding
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Bytes that a run needs, by what needs them.
+    """Bytes that a run needs, by what needs them."""
 
-    Attributes:
-        weights: Transformer and injectors, where all of them fit.
-        block: Activations of the fullest moment of a block.
-        around: Latents of the sampler, text embeddings, rotary tables.
-        identity: Keys and values of the identities.
-    """
-
-    weights: int
-    block: int
-    around: int
-    identity: int = 0
+    weights: int  # transformer and injectors, where all of them fit
+    block: int  # activations of the fullest moment of a block
+    around: int  # latents of the sampler, text embeddings, rotary tables
+    identity: int = 0  # keys and values of the identities
 
     @property
     def activations(self) -> int:

@@ -49,19 +49,12 @@ class Hash(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A file that was found for an entry of the table.
+    """A file that was found for an entry of the table."""
 
-    Attributes:
-        path: The file or model folder.
-        content: What it is; None where it cannot be used.
-        problem: Why not.
-        renamed: Whether it has another name than the release.
-    """
-
-    path: Path
-    content: Content | None
-    problem: str = ""
-    renamed: bool = False
+    path: Path  # the file or model folder
+    content: Content | None  # what it is; None where it cannot be used
+    problem: str = ""  # why not
+    renamed: bool = False  # whether it has another name than the release
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,21 +61,16 @@ class HostFile:
 
 @dataclass(slots=True)
 class Result:
-    """What became of a prompt.
+    """What became of a prompt."""
 
-    Attributes:
-        ending: Success, error, ...; a prompt that is not over has no outputs.
-        outputs: Node id -> its `ui` values.
-        error: What the host says of the node that failed: `node_id`, `node_type`,
-            `exception_type`, `exception_message`, `traceback`; else empty.
-        executed: Ids of the nodes that ran, in order (only from `Host.run`).
-        cached: Ids of the nodes that came from the host's cache (only from `Host.run`).
-    """
-
-    ending: Ending
-    outputs: dict[str, Any] = field(default_factory=dict)
+    ending: Ending  # success, error, ...; a prompt that is not over has no outputs
+    outputs: dict[str, Any] = field(default_factory=dict)  # node id -> its `ui` values
+    # What the host says of the node that failed: `node_id`, `node_type`, `exception_type`,
+    # `exception_message`, `traceback`; else empty.
     error: dict[str, Any] = field(default_factory=dict)
+    # Ids of the nodes that ran, in order (only from `Host.run`).
     executed: list[str] = field(default_factory=list)
+    # Ids of the nodes that came from the host's cache (only from `Host.run`).
     cached: list[str] = field(default_factory=list)
 
     @property

@@ -8,17 +8,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """A seed, sampled for a few steps.
+    """A seed, sampled for a few steps."""
 
-    Attributes:
-        seed: Of the noise.
-        likeness: RS of the preview, or None where no face or no reference was there.
-        motion: FM of the preview, or None where no face was there.
-    """
-
-    seed: int
-    likeness: float | None
-    motion: float | None
+    seed: int  # of the noise
+    likeness: float | None  # RS of the preview, or None where no face or no reference was there
+    motion: float | None  # FM of the preview, or None where no face was there
 
 
 def scores(takes: Sequence[Take], likeness_share: float) -> list[float]:

@@ -50,23 +50,14 @@ ABSTRACTOR_KEYS = KeyMap(
 
 @dataclass(frozen=True, slots=True)
 class AbstractorConfig:
-    """Sizes of the abstractor.
+    """Sizes of the abstractor."""
 
-    Attributes:
-        dim: Width of the vision tower's hidden states (released: 1024).
-        hidden: Width of the convolutions (released: 256).
-        squeeze_first: Inner width of the squeeze-excite of the very first block (released: 256).
-        squeeze: The same in all other blocks (released: 64).
-        ff_dim: Inner width of the feed-forward (released: 4096).
-        out_dim: Width of the face tokens (released: 2048).
-    """
-
-    dim: int
-    hidden: int
-    squeeze_first: int
-    squeeze: int
-    ff_dim: int
-    out_dim: int
+    dim: int  # width of the vision tower's hidden states (released: 1024)
+    hidden: int  # width of the convolutions (released: 256)
+    squeeze_first: int  # inner width of the squeeze-excite of the very first block (released: 256)
+    squeeze: int  # the same in all other blocks (released: 64)
+    ff_dim: int  # inner width of the feed-forward (released: 4096)
+    out_dim: int  # width of the face tokens (released: 2048)
 
     @staticmethod
     def from_shapes(shapes: Shapes) -> AbstractorConfig:

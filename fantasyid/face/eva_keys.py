@@ -41,21 +41,13 @@ EVA_KEYS = KeyMap(
 
 @dataclass(frozen=True, slots=True)
 class EvaConfig:
-    """Sizes of the vision tower.
+    """Sizes of the vision tower."""
 
-    Attributes:
-        dim: Width (released: 1024 = 16 heads of 64).
-        depth: Blocks of the whole tower in the file (released: 24).
-        mlp_dim: Inner width of SwiGLU (released: 2730).
-        patch: Pixels per patch.
-        image: Pixels per side of the input.
-    """
-
-    dim: int
-    depth: int
-    mlp_dim: int
-    patch: int = PATCH
-    image: int = IMAGE
+    dim: int  # width (released: 1024 = 16 heads of 64)
+    depth: int  # blocks of the whole tower in the file (released: 24)
+    mlp_dim: int  # inner width of SwiGLU (released: 2730)
+    patch: int = PATCH  # pixels per patch
+    image: int = IMAGE  # pixels per side of the input
 
     @property
     def grid(self) -> int:

@@ -63,17 +63,11 @@ _BY_SHA256 = {
 
 @dataclass(frozen=True, slots=True)
 class Recognizer:
-    """A face recognizer that is ready.
+    """A face recognizer that is ready."""
 
-    Attributes:
-        path: Of its file.
-        words: Its name and its license, for people.
-        embed: A photo `(H, W, 3)` RGB in [0, 1] and five points `(5, 2)` in its pixels to a
-            unit vector.
-    """
-
-    path: Path
-    words: str
+    path: Path  # of its file
+    words: str  # its name and its license, for people
+    # A photo `(H, W, 3)` RGB in [0, 1] and five points `(5, 2)` in its pixels to a unit vector.
     embed: Callable[[Tensor, ArrayLike], Embedding]
 
 

@@ -21,15 +21,10 @@ NUM_GROUPS = 8
 
 @dataclass(frozen=True)
 class ReducerConfig:
-    """Sizes of the reducer.
+    """Sizes of the reducer."""
 
-    Attributes:
-        widths: Channels before the first block and after each block.
-        kernels: Kernel size per block; a block strides by one less and pads by half.
-    """
-
-    widths: tuple[int, ...]
-    kernels: tuple[int, ...]
+    widths: tuple[int, ...]  # channels before the first block and after each block
+    kernels: tuple[int, ...]  # kernel size per block; a block strides by one less and pads by half
 
     @classmethod
     def from_shapes(cls, read: ShapeReader) -> ReducerConfig:

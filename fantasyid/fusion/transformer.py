@@ -55,27 +55,16 @@ NUM_UPSAMPLE_LAYERS = 3
 
 @dataclass(frozen=True)
 class FusionConfig:
-    """Sizes of the fusion transformer and what surrounds it.
+    """Sizes of the fusion transformer and what surrounds it."""
 
-    Attributes:
-        dim: Width of the vertex queries and of the transformer.
-        num_heads: Attention heads of 32 channels.
-        mlp_dim: Inner width of the transformer's MLPs.
-        num_layers: Transformer blocks.
-        num_queries: Vertices that enter (314).
-        spiral_length: Vertices that a spiral convolution gathers (9).
-        face_widths: Width of the face tokens before and after every projection.
-        reducer: Sizes of the reducer; its first width is `dim`.
-    """
-
-    dim: int
-    num_heads: int
-    mlp_dim: int
-    num_layers: int
-    num_queries: int
-    spiral_length: int
-    face_widths: tuple[int, ...]
-    reducer: ReducerConfig
+    dim: int  # width of the vertex queries and of the transformer
+    num_heads: int  # attention heads of 32 channels
+    mlp_dim: int  # inner width of the transformer's MLPs
+    num_layers: int  # transformer blocks
+    num_queries: int  # vertices that enter (314)
+    spiral_length: int  # vertices that a spiral convolution gathers (9)
+    face_widths: tuple[int, ...]  # width of the face tokens before and after every projection
+    reducer: ReducerConfig  # sizes of the reducer; its first width is `dim`
 
     @classmethod
     def from_shapes(cls, shapes: Shapes) -> FusionConfig:

@@ -57,20 +57,13 @@ def split_code(code: Tensor) -> DecaCode:
 
 @dataclass(frozen=True)
 class DecaConfig:
-    """Sizes of the encoder.
+    """Sizes of the encoder."""
 
-    Attributes:
-        stem_width: Channels after the first convolution (64).
-        widths: Inner channels of the four stages (64, 128, 256, 512); outputs are four times as
-            wide.
-        blocks: Bottlenecks per stage (3, 4, 6, 3).
-        hidden: Inner width of the head (1024).
-    """
-
-    stem_width: int
+    stem_width: int  # channels after the first convolution (64)
+    # Inner channels of the four stages (64, 128, 256, 512); outputs are four times as wide.
     widths: tuple[int, ...]
-    blocks: tuple[int, ...]
-    hidden: int
+    blocks: tuple[int, ...]  # bottlenecks per stage (3, 4, 6, 3)
+    hidden: int  # inner width of the head (1024)
 
     @classmethod
     def from_shapes(cls, shapes: Shapes) -> DecaConfig:

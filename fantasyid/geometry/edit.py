@@ -26,21 +26,14 @@ MM = 1000.0
 
 @dataclass(frozen=True)
 class HeadEdit:
-    """What to change.
+    """What to change."""
 
-    Attributes:
-        sliders: Name in `SLIDERS_MM` -> -1 to 1.
-        components: (number of a FLAME shape component, change in standard deviations).
-        blend: How much of the second head: 0 none, 1 all of it.
-        side: One of `SIDES`.
-        amount: Multiplies everything.
-    """
-
-    sliders: Mapping[str, float] = field(default_factory=dict)
+    sliders: Mapping[str, float] = field(default_factory=dict)  # name in `SLIDERS_MM` -> -1 to 1
+    # (number of a FLAME shape component, change in standard deviations).
     components: tuple[tuple[int, float], ...] = ()
-    blend: float = 0.0
-    side: str = SIDES[0]
-    amount: float = 1.0
+    blend: float = 0.0  # how much of the second head: 0 none, 1 all of it
+    side: str = SIDES[0]  # one of `SIDES`
+    amount: float = 1.0  # multiplies everything
 
 
 def parse_components(text: str) -> tuple[tuple[int, float], ...]:

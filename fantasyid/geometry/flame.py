@@ -29,15 +29,10 @@ FILE_KEYS = {
 
 @dataclass(frozen=True)
 class FlameConfig:
-    """Sizes of a FLAME model; the numbers of directions and joints are fixed by its format.
+    """Sizes of a FLAME model; the numbers of directions and joints are fixed by its format."""
 
-    Attributes:
-        num_vertices: 5023 in every published FLAME model.
-        num_triangles: 9976.
-    """
-
-    num_vertices: int
-    num_triangles: int
+    num_vertices: int  # 5023 in every published FLAME model
+    num_triangles: int  # 9976
 
     @classmethod
     def from_shapes(cls, shapes: Shapes) -> FlameConfig:

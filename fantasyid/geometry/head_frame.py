@@ -32,21 +32,13 @@ CHIN_LOW, CHIN_HIGH, CHIN_BELOW_AHEAD_RAD = -2.4, -1.15, math.radians(37.0)
 
 @dataclass(frozen=True, eq=False)
 class HeadFrame:
-    """A head's own axes and the landmarks that everything else is measured from.
+    """A head's own axes and the landmarks that everything else is measured from."""
 
-    Attributes:
-        origin: `(3,)` the point between the eyes' centers, float64 meters in model space.
-        axes: `(3, 3)` float64; the rows are the head's left, up and forward in model space.
-        eye_distance_m: Between the eyes' centers.
-        nose_tip: `(3,)` in this frame, in eye distances.
-        chin: `(3,)` in this frame, in eye distances: the front lower edge of the chin.
-    """
-
-    origin: Tensor
-    axes: Tensor
-    eye_distance_m: float
-    nose_tip: Tensor
-    chin: Tensor
+    origin: Tensor  # `(3,)` the point between the eyes' centers, float64 meters in model space
+    axes: Tensor  # `(3, 3)` float64; the rows are the head's left, up and forward in model space
+    eye_distance_m: float  # between the eyes' centers
+    nose_tip: Tensor  # `(3,)` in this frame, in eye distances
+    chin: Tensor  # `(3,)` in this frame, in eye distances: the front lower edge of the chin
 
     def points_in_head(self, vertices: Tensor) -> Tensor:
         """`(V, 3)` meters in model space to this frame, in eye distances, float64."""

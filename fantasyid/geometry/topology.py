@@ -20,15 +20,11 @@ TAPS = 3
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """A sparse matrix from a coarse mesh to a finer one, with three entries per row.
+    """A sparse matrix from a coarse mesh to a finer one, with three entries per row."""
 
-    Attributes:
-        index: `(V, 3)` int64 rows of the coarse mesh.
-        weight: `(V, 3)` float32. Rows sum to about one; single weights may be negative or above
-            one, and are used as they are stored.
-    """
-
-    index: Tensor
+    index: Tensor  # `(V, 3)` int64 rows of the coarse mesh
+    # `(V, 3)` float32. Rows sum to about one; single weights may be negative or above one, and are
+    # used as they are stored.
     weight: Tensor
 
     def to(self, device: torch.device | str) -> Pool:
@@ -37,19 +33,12 @@ class Pool:
 
 @dataclass(frozen=True, eq=False)
 class MeshTables:
-    """The tables of the vertex network; every pair is in the order the upsampler runs.
+    """The tables of the vertex network; every pair is in the order the upsampler runs."""
 
-    Attributes:
-        coarse_index: `(314,)` int64: the vertices of the fine mesh that enter the network.
-        pools: From 314 to 1256 vertices, then from 1256 to 5023.
-        spirals: `(1256, 9)`, then `(5023, 9)` int64.
-        triangles: `(9976, 3)` int64 of the fine mesh.
-    """
-
-    coarse_index: Tensor
-    pools: tuple[Pool, Pool]
-    spirals: tuple[Tensor, Tensor]
-    triangles: Tensor
+    coarse_index: Tensor  # `(314,)` int64: the vertices of the fine mesh that enter the network
+    pools: tuple[Pool, Pool]  # from 314 to 1256 vertices, then from 1256 to 5023
+    spirals: tuple[Tensor, Tensor]  # `(1256, 9)`, then `(5023, 9)` int64
+    triangles: Tensor  # `(9976, 3)` int64 of the fine mesh
 
     @property
     def num_vertices(self) -> int:

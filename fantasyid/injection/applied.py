@@ -16,21 +16,13 @@ from .steering import OWN, Steering
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AppliedIdentity:
-    """One identity, ready for the hooks.
+    """One identity, ready for the hooks."""
 
-    Attributes:
-        injectors: The host's patcher of `LayerInjectors`.
-        keys_values: `(L, 2, 1, K, C)` of L injectors, on the CPU, in the model's dtype.
-        num_face_tokens: How many of the K are face tokens.
-        steering: The dials.
-        factors: Constant factor of each injector.
-    """
-
-    injectors: Any
-    keys_values: Tensor
-    num_face_tokens: int
-    steering: Steering
-    factors: tuple[float, ...]
+    injectors: Any  # the host's patcher of `LayerInjectors`
+    keys_values: Tensor  # `(L, 2, 1, K, C)` of L injectors, on the CPU, in the model's dtype
+    num_face_tokens: int  # how many of the K are face tokens
+    steering: Steering  # the dials
+    factors: tuple[float, ...]  # constant factor of each injector
 
     def weighed(self, device: torch.device, dtype: torch.dtype) -> list[tuple[Tensor, Tensor]]:
         """Keys and values per injector on a device, with the constant dials in the values."""

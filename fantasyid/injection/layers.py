@@ -39,17 +39,11 @@ HEAD_DIM = 128
 
 @dataclass(frozen=True, slots=True)
 class InjectionConfig:
-    """Sizes of all injectors of a checkpoint.
+    """Sizes of all injectors of a checkpoint."""
 
-    Attributes:
-        num_injectors: How many blocks have one (released: 42, every block).
-        dim: Width of the transformer's hidden states (released: 3072).
-        context_dim: Width of the identity tokens (released: 2048 = 16 heads of 128).
-    """
-
-    num_injectors: int
-    dim: int
-    context_dim: int
+    num_injectors: int  # how many blocks have one (released: 42, every block)
+    dim: int  # width of the transformer's hidden states (released: 3072)
+    context_dim: int  # width of the identity tokens (released: 2048 = 16 heads of 128)
 
     @property
     def num_heads(self) -> int:

@@ -17,18 +17,13 @@ FORMAT = "fantasyid injection report 1"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InjectionReport:
-    """Length of the injected residual over the length of the hidden states that it is added to.
+    """Length of the injected residual over the length of the hidden states that it is added to."""
 
-    Attributes:
-        percents: Share of the schedule of each step, 0 at the noisiest timestep.
-        conditional: `(S, L)` of S steps and L injectors, of the branch with the prompt; NaN where
-            the model was not run (a step cache served the step), 0 where nothing was injected.
-        unconditional: Like `conditional`, of the other branch; NaN throughout at cfg 1.
-    """
-
-    percents: tuple[float, ...]
+    percents: tuple[float, ...]  # share of the schedule of each step, 0 at the noisiest timestep
+    # `(S, L)` of S steps and L injectors, of the branch with the prompt; NaN where the model was
+    # not run (a step cache served the step), 0 where nothing was injected.
     conditional: Tensor
-    unconditional: Tensor
+    unconditional: Tensor  # like `conditional`, of the other branch; NaN throughout at cfg 1
 
     @property
     def is_on(self) -> bool:

@@ -29,20 +29,15 @@ Curve = Callable[[float], float]
 
 @dataclass(frozen=True, slots=True)
 class LayerWeights:
-    """A factor per injector, for any number of injectors.
+    """A factor per injector, for any number of injectors."""
 
-    Attributes:
-        preset: One of `PRESETS`.
-        layers: "0-20, 25:0.5": these layers get the number behind the colon (1 without one), in
-            place of the preset's; "" changes none.
-        curve: Factor over the depth, from 0 (first layer) to 1 (last), or None.
-        share: A layer whose injector, keys and values every block gets in place of its own, or
-            `OWN`. Not released and not the paper's: a probe.
-    """
-
-    preset: str = LIKENESS
+    preset: str = LIKENESS  # one of `PRESETS`
+    # "0-20, 25:0.5": these layers get the number behind the colon (1 without one), in place of the
+    # preset's; "" changes none.
     layers: str = ""
-    curve: Curve | None = None
+    curve: Curve | None = None  # factor over the depth, from 0 (first layer) to 1 (last), or None
+    # A layer whose injector, keys and values every block gets in place of its own, or `OWN`. Not
+    # released and not the paper's: a probe.
     share: int = OWN
 
     def resolve(self, count: int) -> list[float]:
@@ -107,28 +102,20 @@ def validate_layers(text: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Steering:
-    """Every dial of one applied identity.
+    """Every dial of one applied identity."""
 
-    Attributes:
-        strength: Factor on every residual; 1 is released.
-        start_percent: Share of the schedule at which injection begins, 0 is the first step.
-        end_percent: Share at which it ends; 1 includes the last step.
-        curve: Further factor over the schedule, from 0 (noise) to 1 (clean), or None.
-        looks: Factor on what the face tokens give.
-        shape: Factor on what the vertex tokens give.
-        layer_weights: Factor per injector; None is 1 everywhere.
-        branches: `BOTH` (released) or `CONDITIONAL`, which leaves the unconditional branch alone.
-        mask: `(F, H, W)` in [0, 1], image-sized, one frame or many; None is everywhere.
-    """
-
-    strength: float = 1.0
+    strength: float = 1.0  # factor on every residual; 1 is released
+    # Share of the schedule at which injection begins, 0 is the first step.
     start_percent: float = 0.0
-    end_percent: float = 1.0
+    end_percent: float = 1.0  # share at which it ends; 1 includes the last step
+    # Further factor over the schedule, from 0 (noise) to 1 (clean), or None.
     curve: Curve | None = None
-    looks: float = 1.0
-    shape: float = 1.0
-    layer_weights: LayerWeights | None = None
+    looks: float = 1.0  # factor on what the face tokens give
+    shape: float = 1.0  # factor on what the vertex tokens give
+    layer_weights: LayerWeights | None = None  # factor per injector; None is 1 everywhere
+    # `BOTH` (released) or `CONDITIONAL`, which leaves the unconditional branch alone.
     branches: str = BOTH
+    # `(F, H, W)` in [0, 1], image-sized, one frame or many; None is everywhere.
     mask: Tensor | None = None
 
     def __post_init__(self) -> None:

@@ -30,33 +30,23 @@ _NAMED_AT_MOST = 5
 
 @dataclass(frozen=True)
 class Photo:
-    """A photo as it is meant to be seen.
+    """A photo as it is meant to be seen."""
 
-    Attributes:
-        name: Of its file.
-        pixels: `(H, W, 3)` uint8 RGB, turned as EXIF says.
-        note: What there is to say of it, such as "first of several pictures"; "" for nothing.
-    """
-
-    name: str
-    pixels: NDArray[np.uint8]
+    name: str  # of its file
+    pixels: NDArray[np.uint8]  # `(H, W, 3)` uint8 RGB, turned as EXIF says
+    # What there is to say of it, such as "first of several pictures"; "" for nothing.
     note: str = ""
 
 
 @dataclass
 class FolderReport:
-    """What became of the files of a folder.
+    """What became of the files of a folder."""
 
-    Attributes:
-        files: How many there are.
-        left_out: How many of them could not be used.
-        reasons: The first few reasons; each one names its file.
-        notes: The first few remarks on photos that could be used.
-    """
-
-    files: int = 0
-    left_out: int = 0
+    files: int = 0  # how many there are
+    left_out: int = 0  # how many of them could not be used
+    # The first few reasons; each one names its file.
     reasons: list[str] = field(default_factory=list)
+    # The first few remarks on photos that could be used.
     notes: list[str] = field(default_factory=list)
 
     def leave_out(self, reason: str) -> None:

@@ -32,26 +32,16 @@ REAL_SHARE = 0.75
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What is in a file, or in a model folder.
+    """What is in a file, or in a model folder."""
 
-    Attributes:
-        kind: As in the table of model files; "adapter" for an adapter alone, "" for a stranger.
-        words: In words that end a sentence.
-        tensors: How many there are.
-        size: Bytes on disk.
-        shapes: Name to shape, where the format tells it.
-        bytes_of: Name to bytes, likewise.
-        converted: Whether it is safetensors, where the makers publish a pickle.
-        trained: What a file that was exported from a training says of it; empty for others.
-    """
-
-    kind: str
-    words: str
-    tensors: int
-    size: int
-    shapes: Shapes
-    bytes_of: Mapping[str, int]
-    converted: bool = False
+    kind: str  # as in the table of model files; "adapter" for an adapter alone, "" for a stranger
+    words: str  # in words that end a sentence
+    tensors: int  # how many there are
+    size: int  # bytes on disk
+    shapes: Shapes  # name to shape, where the format tells it
+    bytes_of: Mapping[str, int]  # name to bytes, likewise
+    converted: bool = False  # whether it is safetensors, where the makers publish a pickle
+    # What a file that was exported from a training says of it; empty for others.
     trained: Mapping[str, Any] = field(default_factory=dict)
 
 

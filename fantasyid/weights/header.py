@@ -71,15 +71,10 @@ class TensorEntry:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a safetensors file says about itself.
+    """What a safetensors file says about itself."""
 
-    Attributes:
-        entries: Name to tensor, in the order of their bytes.
-        metadata: Words that travel with the file.
-    """
-
-    entries: dict[str, TensorEntry]
-    metadata: dict[str, str]
+    entries: dict[str, TensorEntry]  # name to tensor, in the order of their bytes
+    metadata: dict[str, str]  # words that travel with the file
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes."""

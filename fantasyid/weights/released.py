@@ -41,15 +41,11 @@ T = TypeVar("T", bound=Shaped)
 
 @dataclass(frozen=True, slots=True)
 class ModuleWeights(Generic[T]):
-    """A module that can be built, and its weights, whose names and shapes were found to fit.
+    """A module that can be built, and its weights, whose names and shapes were found to fit."""
 
-    Attributes:
-        build: Called with `device`, `dtype` and `operations`; gives the module, without weights.
-        weights: Our names to weights.
-    """
-
+    # Called with `device`, `dtype` and `operations`; gives the module, without weights.
     build: Callable[..., nn.Module]
-    weights: Mapping[str, T]
+    weights: Mapping[str, T]  # our names to weights
 
 
 def fit_modules(

@@ -29,25 +29,16 @@ _COARSE = 4
 
 @dataclass(frozen=True)
 class Tools:
-    """What measures.
+    """What measures."""
 
-    Attributes:
-        detect: Finds faces in `(h, w, 3)` RGB in [0, 1].
-        choose: Which face a shot begins with, one of `faces.RULES`.
-        recogniser: For RS and IFS, or None.
-        references: Embeddings of the person.
-        features: FID's features of a crop `(512, 512, 3)`, or None.
-        real_features: Those of the reference set.
-        device: Where the flow is calculated.
-    """
-
-    detect: Callable[[Tensor], list[DetectedFace]]
-    choose: str = "largest"
-    recogniser: Recognizer | None = None
-    references: Sequence[Embedding] = ()
+    detect: Callable[[Tensor], list[DetectedFace]]  # finds faces in `(h, w, 3)` RGB in [0, 1]
+    choose: str = "largest"  # which face a shot begins with, one of `faces.RULES`
+    recogniser: Recognizer | None = None  # for RS and IFS, or None
+    references: Sequence[Embedding] = ()  # embeddings of the person
+    # FID's features of a crop `(512, 512, 3)`, or None.
     features: Callable[[Tensor], Tensor] | None = None
-    real_features: Sequence[Tensor] = ()
-    device: torch.device | str = "cpu"
+    real_features: Sequence[Tensor] = ()  # those of the reference set
+    device: torch.device | str = "cpu"  # where the flow is calculated
 
 
 @dataclass

@@ -25,52 +25,32 @@ FID_NEEDS = 2048
 
 @dataclass(frozen=True, slots=True)
 class FrameValues:
-    """The values of one frame; None where there is nothing to measure.
+    """The values of one frame; None where there is nothing to measure."""
 
-    Attributes:
-        number: From 0.
-        seconds: Its time in the clip.
-        box: The face, `(x0, y0, x1, y1)` pixels of the frame.
-        score: How sure the detector is.
-        cut: Whether another scene begins here.
-        rs: Cosine to the reference.
-        ifs: Cosine to the frame before.
-        fm: Motion since the frame before, percent of the face's size.
-        fm_still: The same without the camera's motion.
-        fm_px: `fm` in pixels.
-    """
-
-    number: int
-    seconds: float | None
+    number: int  # from 0
+    seconds: float | None  # its time in the clip
+    # The face, `(x0, y0, x1, y1)` pixels of the frame.
     box: tuple[float, float, float, float] | None
-    score: float | None
-    cut: bool
-    rs: float | None
-    ifs: float | None
-    fm: float | None
-    fm_still: float | None
-    fm_px: float | None
+    score: float | None  # how sure the detector is
+    cut: bool  # whether another scene begins here
+    rs: float | None  # cosine to the reference
+    ifs: float | None  # cosine to the frame before
+    fm: float | None  # motion since the frame before, percent of the face's size
+    fm_still: float | None  # the same without the camera's motion
+    fm_px: float | None  # `fm` in pixels
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """A measured clip.
+    """A measured clip."""
 
-    Attributes:
-        frames: In order.
-        detectors: What found the faces, in words.
-        recogniser: What told them apart, with its licence; "" for nothing.
-        fid: Frechet distance of Inception features of the face crops, or None.
-        fid_counts: How many crops of the clip and of the reference set it is of.
-        worst: Number and crop `(512, 512, 3)` uint8 of the frames least like the reference,
-            worst first; of those that move most where there is no recogniser.
-    """
-
-    frames: tuple[FrameValues, ...]
-    detectors: tuple[str, ...]
-    recogniser: str
-    fid: float | None
-    fid_counts: tuple[int, int]
+    frames: tuple[FrameValues, ...]  # in order
+    detectors: tuple[str, ...]  # what found the faces, in words
+    recogniser: str  # what told them apart, with its licence; "" for nothing
+    fid: float | None  # Frechet distance of Inception features of the face crops, or None
+    fid_counts: tuple[int, int]  # how many crops of the clip and of the reference set it is of
+    # Number and crop `(512, 512, 3)` uint8 of the frames least like the reference, worst first; of
+    # those that move most where there is no recogniser.
     worst: tuple[tuple[int, Tensor], ...]
 
     def mean(self, name: str) -> float | None:

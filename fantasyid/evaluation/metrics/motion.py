@@ -42,18 +42,12 @@ _LEAST_SHARE, _FAR = 0.3, 4.0
 
 @dataclass(frozen=True, slots=True)
 class FaceMotion:
-    """The motion of a face from one frame to the next.
+    """The motion of a face from one frame to the next."""
 
-    Attributes:
-        px: Mean length of the flow in the face, in pixels.
-        still_px: The same with the camera's motion taken off; None where the surroundings do not
-            tell it.
-        face_px: Size of the face: the square root of the area of its box.
-    """
-
-    px: float
+    px: float  # mean length of the flow in the face, in pixels
+    # The same with the camera's motion taken off; None where the surroundings do not tell it.
     still_px: float | None
-    face_px: float
+    face_px: float  # size of the face: the square root of the area of its box
 
     @property
     def percent(self) -> float:

@@ -34,39 +34,25 @@ _GROUND, _BOX = (24, 24, 26), (60, 220, 90)
 
 @dataclass(frozen=True)
 class MeterSettings:
-    """What to measure with.
+    """What to measure with."""
 
-    Attributes:
-        models: The host's folder `models`, where recogniser and Inception lie, or None.
-        recogniser: One of `recognizer.CHOICES`.
-        detector: One of `sources.DETECTORS`.
-        choose: Which face of a reference and of a shot, one of `faces.RULES`.
-        real: Folder of photos of real faces for FID, or None.
-        device: Where flow and Inception run.
-    """
-
-    models: Path | None
-    recogniser: str
-    detector: str
-    choose: str
-    real: Path | None
-    device: str
+    models: Path | None  # the host's folder `models`, where recogniser and Inception lie, or None
+    recogniser: str  # one of `recognizer.CHOICES`
+    detector: str  # one of `sources.DETECTORS`
+    choose: str  # which face of a reference and of a shot, one of `faces.RULES`
+    real: Path | None  # folder of photos of real faces for FID, or None
+    device: str  # where flow and Inception run
 
 
 @dataclass(frozen=True)
 class MeasuredVideo:
-    """The numbers of one video.
+    """The numbers of one video."""
 
-    Attributes:
-        values: Of each of `COLUMNS`, None where nobody measured it; `faces` found in `frames`;
-            `detectors`; and `note`, why RS is not there.
-        json: All numbers of all frames.
-        sheet: JPEG of frames in a row, the face marked.
-    """
-
+    # Of each of `COLUMNS`, None where nobody measured it; `faces` found in `frames`; `detectors`;
+    # and `note`, why RS is not there.
     values: dict[str, Any]
-    json: str
-    sheet: bytes
+    json: str  # all numbers of all frames
+    sheet: bytes  # JPEG of frames in a row, the face marked
 
 
 class Meter:

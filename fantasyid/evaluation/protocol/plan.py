@@ -19,17 +19,11 @@ ID_DIGITS = 16
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A photo of a person.
+    """A photo of a person."""
 
-    Attributes:
-        name: Of its file.
-        path: Of its file.
-        sha256: Of its file.
-    """
-
-    name: str
-    path: Path
-    sha256: str
+    name: str  # of its file
+    path: Path  # of its file
+    sha256: str  # of its file
 
     @property
     def name_on_host(self) -> str:
@@ -39,44 +33,26 @@ class Reference:
 
 @dataclass(frozen=True)
 class Job:
-    """One video.
+    """One video."""
 
-    Attributes:
-        id: Of the photo's content, the prompt, and every setting of the workflow.
-        reference: The person.
-        prompt_number: From 1.
-        prompt: Text.
-        seed: Of the noise.
-        variant: A key of `variants.VARIANTS`.
-        graph: What the host is sent.
-    """
-
-    id: str
-    reference: Reference
-    prompt_number: int
-    prompt: str
-    seed: int
-    variant: str
-    graph: Graph
+    id: str  # of the photo's content, the prompt, and every setting of the workflow
+    reference: Reference  # the person
+    prompt_number: int  # from 1
+    prompt: str  # text
+    seed: int  # of the noise
+    variant: str  # a key of `variants.VARIANTS`
+    graph: Graph  # what the host is sent
 
 
 @dataclass(frozen=True)
 class Wishes:
-    """What all videos share.
+    """What all videos share."""
 
-    Attributes:
-        seeds: One video for each.
-        variants: Keys of `variants.VARIANTS`.
-        share_layer: See `variants.edited`.
-        dials: Of `workflow.DIALS`; None leaves the workflow's value.
-        inputs: Node class and input -> value, for everything else.
-    """
-
-    seeds: Sequence[int]
-    variants: Sequence[str]
-    share_layer: int
-    dials: Mapping[str, Any]
-    inputs: Mapping[tuple[str, str], Any]
+    seeds: Sequence[int]  # one video for each
+    variants: Sequence[str]  # keys of `variants.VARIANTS`
+    share_layer: int  # see `variants.edited`
+    dials: Mapping[str, Any]  # of `workflow.DIALS`; None leaves the workflow's value
+    inputs: Mapping[tuple[str, str], Any]  # node class and input -> value, for everything else
 
 
 def read_references(folder: Path) -> list[Reference]:

@@ -16,19 +16,12 @@ _AT_ONCE = 1_000_000  # numbers drawn at a time
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A mean over videos.
+    """A mean over videos."""
 
-    Attributes:
-        count: Of how many videos.
-        mean: None where there is no video.
-        low: Lower end of the interval; None below two videos.
-        high: Upper end.
-    """
-
-    count: int
-    mean: float | None
-    low: float | None
-    high: float | None
+    count: int  # of how many videos
+    mean: float | None  # None where there is no video
+    low: float | None  # lower end of the interval; None below two videos
+    high: float | None  # upper end
 
 
 def bootstrap_mean(

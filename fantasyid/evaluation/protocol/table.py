@@ -23,62 +23,37 @@ HEADS = tuple(f"{title} {arrow}" for title, arrow, _ in SHOWN.values())
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One video.
+    """One video."""
 
-    Attributes:
-        job: Its id.
-        reference: File name of the photo.
-        prompt: Number of the prompt, from 1.
-        seed: Of the noise.
-        variant: Key of `VARIANTS`.
-        rs: Cosine to the reference; None where nobody measured it, as for the next three.
-        ifs: Cosine to the frame before.
-        fm: Motion, percent of the face's size per frame.
-        fid: Of the face crops.
-        faces: Frames with a face.
-        frames: All frames; 0 where there is no video.
-        note: Why something is not there; "" for nothing.
-        video_sha256: Of the file; "" where there is no video.
-        latent_sha256: Of the file.
-    """
-
-    job: str
-    reference: str
-    prompt: int
-    seed: int
-    variant: str
+    job: str  # its id
+    reference: str  # file name of the photo
+    prompt: int  # number of the prompt, from 1
+    seed: int  # of the noise
+    variant: str  # key of `VARIANTS`
+    # Cosine to the reference; None where nobody measured it, as for the next three.
     rs: float | None
-    ifs: float | None
-    fm: float | None
-    fid: float | None
-    faces: int
-    frames: int
-    note: str
-    video_sha256: str
-    latent_sha256: str
+    ifs: float | None  # cosine to the frame before
+    fm: float | None  # motion, percent of the face's size per frame
+    fid: float | None  # of the face crops
+    faces: int  # frames with a face
+    frames: int  # all frames; 0 where there is no video
+    note: str  # why something is not there; "" for nothing
+    video_sha256: str  # of the file; "" where there is no video
+    latent_sha256: str  # of the file
 
 
 @dataclass(frozen=True)
 class Summary:
-    """All videos of one variant.
+    """All videos of one variant."""
 
-    Attributes:
-        variant: Key of `VARIANTS`.
-        videos: How many there are.
-        failed: How many could not be made; they are in no mean.
-        faces: Frames with a face, of all videos.
-        frames: All frames.
-        means: Per column.
-        differences: Per column, to the full model, over the pairs of videos with the same photo,
-            prompt and seed; none for the full model itself.
-    """
-
-    variant: str
-    videos: int
-    failed: int
-    faces: int
-    frames: int
-    means: dict[str, Estimate]
+    variant: str  # key of `VARIANTS`
+    videos: int  # how many there are
+    failed: int  # how many could not be made; they are in no mean
+    faces: int  # frames with a face, of all videos
+    frames: int  # all frames
+    means: dict[str, Estimate]  # per column
+    # Per column, to the full model, over the pairs of videos with the same photo, prompt and seed;
+    # none for the full model itself.
     differences: dict[str, Estimate]
 
 

@@ -21,15 +21,10 @@ FP8 = torch.float8_e4m3fn
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A tensor that is not read yet.
+    """A tensor that is not read yet."""
 
-    Attributes:
-        entry: Its type and shape.
-        load: Reads it.
-    """
-
-    entry: TensorEntry
-    load: Callable[[], Tensor]
+    entry: TensorEntry  # its type and shape
+    load: Callable[[], Tensor]  # reads it
 
     @property
     def shape(self) -> tuple[int, ...]:

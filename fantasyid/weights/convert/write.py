@@ -29,34 +29,21 @@ SPARE_BYTES = 16 * 1024**2  # left free on the disk beside the file itself
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """How far a conversion is.
+    """How far a conversion is."""
 
-    Attributes:
-        words: What is done now, and to which file.
-        done: Bytes of work done; every tensor counts twice, written and checked.
-        total: Bytes of work in all.
-    """
-
-    words: str
-    done: int
-    total: int
+    words: str  # what is done now, and to which file
+    done: int  # bytes of work done; every tensor counts twice, written and checked
+    total: int  # bytes of work in all
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A finished file.
+    """A finished file."""
 
-    Attributes:
-        path: Where it is.
-        num_bytes: Its size.
-        num_tensors: How many tensors it has.
-        was_there: It was finished by an earlier run, and nothing was written.
-    """
-
-    path: Path
-    num_bytes: int
-    num_tensors: int
-    was_there: bool
+    path: Path  # where it is
+    num_bytes: int  # its size
+    num_tensors: int  # how many tensors it has
+    was_there: bool  # it was finished by an earlier run, and nothing was written
 
 
 class Plan:

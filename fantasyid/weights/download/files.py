@@ -17,42 +17,25 @@ MIRRORS = ("huggingface", "hf-mirror", "modelscope")
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """A file (or the folder with the transformer) that a node reads.
+    """A file (or the folder with the transformer) that a node reads."""
 
-    Attributes:
-        name: What a drop-down and the command line call it; permanent.
-        words: What it is.
-        folder: Folder name of the host, below `models`.
-        target: Where it goes in that folder; the folder of the model for the transformer.
-        size: Bytes; about, unless there is a `url`.
-        kind: What its content must be, as `weights.describe` names it.
-        license: In words.
-        page: Where its makers describe it and its license.
-        huggingface: "owner/name/path" on huggingface.co and its mirrors; without a path all weights
-            of the repository's transformer folder, wherever it is.
-        modelscope: The same on ModelScope.
-        url: Its address where it is on no hub.
-        sha256: Of the file at `url`.
-        registration: Why it cannot be fetched, and what to do instead.
-        instead: Other names under which a file does the same work.
-        needed: Whether `EVERYTHING` includes it.
-    """
-
-    name: str
-    words: str
-    folder: str
-    target: str
-    size: int
-    kind: str
-    license: str
-    page: str
+    name: str  # what a drop-down and the command line call it; permanent
+    words: str  # what it is
+    folder: str  # folder name of the host, below `models`
+    target: str  # where it goes in that folder; the folder of the model for the transformer
+    size: int  # bytes; about, unless there is a `url`
+    kind: str  # what its content must be, as `weights.describe` names it
+    license: str  # in words
+    page: str  # where its makers describe it and its license
+    # "owner/name/path" on huggingface.co and its mirrors; without a path all weights of the
+    # repository's transformer folder, wherever it is.
     huggingface: str = ""
-    modelscope: str = ""
-    url: str = ""
-    sha256: str = ""
-    registration: str = ""
-    instead: tuple[str, ...] = ()
-    needed: bool = True
+    modelscope: str = ""  # the same on ModelScope
+    url: str = ""  # its address where it is on no hub
+    sha256: str = ""  # of the file at `url`
+    registration: str = ""  # why it cannot be fetched, and what to do instead
+    instead: tuple[str, ...] = ()  # other names under which a file does the same work
+    needed: bool = True  # whether `EVERYTHING` includes it
 
 
 COGVIDEOX = "CogVideoX license"

@@ -25,19 +25,12 @@ SAFE_ADDRESS = re.compile(r"https://.*|http://(localhost|127\.0\.0\.1|\[::1\])(:
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """A file on a server.
+    """A file on a server."""
 
-    Attributes:
-        url: Its address.
-        size: Bytes.
-        sha256: In hexadecimal digits, "" where nobody said.
-        token: For the host of `url` alone.
-    """
-
-    url: str
-    size: int
-    sha256: str = ""
-    token: str = field(default="", repr=False)
+    url: str  # its address
+    size: int  # bytes
+    sha256: str = ""  # in hexadecimal digits, "" where nobody said
+    token: str = field(default="", repr=False)  # for the host of `url` alone
 
 
 def endpoint_of(mirror: str) -> str:

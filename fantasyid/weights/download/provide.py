@@ -18,32 +18,21 @@ TRANSFORMER_FOLDERS = ("transformer_ema", "transformer")  # the first wins, as i
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a model file.
+    """What became of a model file."""
 
-    Attributes:
-        name: The file's name in the table.
-        ok: Whether it can be used now.
-        text: A sentence for people.
-    """
-
-    name: str
-    ok: bool
-    text: str
+    name: str  # the file's name in the table
+    ok: bool  # whether it can be used now
+    text: str  # a sentence for people
 
 
 @dataclass(frozen=True, slots=True)
 class Downloader:
-    """Fetches from one mirror; the environment tells endpoint, token and proxies.
+    """Fetches from one mirror; the environment tells endpoint, token and proxies."""
 
-    Attributes:
-        mirror: One of `files.MIRRORS`.
-        report: Called often; an exception that it raises stops everything, which can be resumed.
-        retry: Timeouts and attempts.
-    """
-
-    mirror: str = "huggingface"
+    mirror: str = "huggingface"  # one of `files.MIRRORS`
+    # Called often; an exception that it raises stops everything, which can be resumed.
     report: Report = lambda _: None
-    retry: Retry = field(default_factory=Retry)
+    retry: Retry = field(default_factory=Retry)  # timeouts and attempts
 
     def provide(
         self, items: Iterable[ModelFile], places: Places, *, substitutes: bool = False

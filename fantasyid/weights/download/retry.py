@@ -32,34 +32,22 @@ class TransientError(DownloadError):
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """How long to wait for what.
+    """How long to wait for what."""
 
-    Attributes:
-        timeout: Seconds within which the next piece must come, however slowly its bytes drip.
-        attempts: Failures in a row, without a byte gained, after which to give up.
-        backoff: Seconds before the second attempt; each further pause is twice as long.
-        longest_pause: Seconds; a server that asks for more is not waited for.
-    """
-
+    # Seconds within which the next piece must come, however slowly its bytes drip.
     timeout: float = 60.0
-    attempts: int = 5
-    backoff: float = 1.0
-    longest_pause: float = 120.0
+    attempts: int = 5  # failures in a row, without a byte gained, after which to give up
+    backoff: float = 1.0  # seconds before the second attempt; each further pause is twice as long
+    longest_pause: float = 120.0  # seconds; a server that asks for more is not waited for
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """How far a download is.
+    """How far a download is."""
 
-    Attributes:
-        words: What is done now, and to which file.
-        done: Bytes.
-        total: Bytes in all, 0 where nobody said.
-    """
-
-    words: str
-    done: int = 0
-    total: int = 0
+    words: str  # what is done now, and to which file
+    done: int = 0  # bytes
+    total: int = 0  # bytes in all, 0 where nobody said
 
 
 Report = Callable[[Step], object]
