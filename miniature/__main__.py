@@ -33,14 +33,19 @@ def main() -> None:
         "shares": "print what the variance of the latents is made of",
         "ship": "put the trained files into models/miniature",
         "evaluate": "measure the shipped files on people and words that nothing has seen",
+        "ablations": "train the rows of the paper's Table 3 on the shipped base; goes on",
     }.items():
         one = commands.add_parser(name, help=words, description=words)
         one.add_argument(
             "--work", type=Path, default=ROOT / "work" / "miniature", help="folder of the training"
         )
-        if name == "evaluate":
+        if name in ("evaluate", "ablations"):
             one.add_argument("--config", type=Path, default=ROOT / "recipes" / "miniature.toml")
             one.add_argument("--cast", choices=("tune", "test"), default="test")
+        if name == "ablations":
+            one.add_argument("--steps", type=int, default=300, help="of every row and seed")
+            one.add_argument("--seeds", type=int, default=2)
+        if name == "evaluate":
             one.add_argument("--cfg", type=float, help="guidance; default: the chosen one")
             one.add_argument("--sheet", type=Path, help="save a picture of some of the videos")
     given = sys.argv[1:]

@@ -25,6 +25,7 @@ from .studio import FaceNetwork
 from .world.dataset import SIZE, Cast, Person, draw_cast
 from .world.films import BACKGROUNDS
 from .world.people import JAW, WIDTH
+from .world.people import SIZE as SIZE_OF_HEAD
 
 STEPS = 12
 BATCH = 20
@@ -58,7 +59,7 @@ class Given:
         """The truth of a column of the reader, (B, C)."""
         one = [person.people for person in self.people]
         if name == "shape":
-            return torch.stack([p.betas[0, [WIDTH, JAW]] / 3.0 for p in one])
+            return torch.stack([p.betas[0, [SIZE_OF_HEAD, WIDTH, JAW]] / 3.0 for p in one])
         return torch.stack([getattr(p, name)[0] for p in one])
 
 
@@ -171,7 +172,7 @@ class Found:
         likeness: (B,) cosine to the reference photo.
         color_own: (B,) mean error of skin and hair to the person's, in [0, 1]; `color_other` to
             another's.
-        shape: (2,) correlation of width and jaw with the person's.
+        shape: (3,) correlation of the head's size, width and jaw with the person's.
         motion: (B,) 1 where the motion is the prompted one; `background` likewise.
         pose_copied: Correlation of the first frame's yaw with the photo's.
     """
@@ -201,6 +202,8 @@ def measure(
     points = [points_of(reading[b, f]) for b in range(count) for f in looked]
     faces = F.normalize(embed(recognizer, frames, points).view(count, len(looked), -1).mean(1))
     early = reading[:, :4].mean(1)
+    five = points_of(early)
+    far = five - five.mean(1, keepdim=True)
     haired = torch.tensor([bool(p.people.style[0] > 0) for p in people])
 
     def color_error(shift: int) -> Tensor:
@@ -220,8 +223,11 @@ def measure(
         color_own=color_error(0),
         color_other=torch.stack([color_error(s) for s in range(3, 20)]).mean(0),
         shape=torch.stack([
-            correlation(early[:, COLUMNS["shape"]][:, n], given.column("shape")[:, n])
-            for n in range(2)
+            correlation(one, truth)
+            for one, truth in zip(
+                [far.norm(dim=(1, 2)), *early[:, COLUMNS["shape"]].T], given.column("shape").T,
+                strict=True,
+            )
         ]),
         motion=torch.tensor(correct).float(),
         background=(told == backgrounds).float(),

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ from torch import Tensor
 from .reading import MotionReader, Reader, all_labels, explained, read, train_reader
 from .studio import FaceNetwork, portraits, train_deca, train_recognizer, write_onnx
 from .world.dataset import CASTS, FRAMES, TRAIN, TUNE, draw_cast, write_curated
+
+if TYPE_CHECKING:
+    from .table import Judges
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = ROOT / "models" / "miniature"
@@ -179,24 +182,20 @@ def evaluate(options: argparse.Namespace) -> int:
     from fantasyid.training.config_file import load_config
     from fantasyid.training.encoders import Encoders
 
-    from . import autoencoder
     from .evaluation import encode
-    from .table import HEAD, Judges, table
+    from .table import HEAD, table
 
     config = load_config(options.config)
-    vae_model = autoencoder.build()
-    shipped = load_file(SHIPPED / "vae.safetensors")
-    vae_model.load_state_dict({name: tensor.float() for name, tensor in shipped.items()})
-    reader, motions, recognizer = _judges(options.work)
+    judges, strips = _judges(options.work), []
     encoders = Encoders(config.weights, config.cache)
     given = encode(CASTS[options.cast], encoders)
     told = ", ".join(
-        f"{name} {share:.2f}" for name, share in explained(reader, all_labels(given.people)).items()
+        f"{name} {share:.2f}"
+        for name, share in explained(judges.reader, all_labels(given.people)).items()
     )
     print(f"{len(given.people)} people; the reader explains of their real films: {told}\n\n{HEAD}")
     cfg = CFG if options.cfg is None else options.cfg
-    judges, strips = Judges(reader, motions, recognizer), []
-    lines = table(shipped_network(config), given, vae_model, judges, cfg, encoders.scale)
+    lines = table(shipped_network(config), given, _shipped_vae(), judges, cfg, encoders.scale)
     for words, videos in lines:
         print(words, flush=True)
         strips.append(videos)
@@ -205,8 +204,31 @@ def evaluate(options: argparse.Namespace) -> int:
     return 0
 
 
-def _judges(work: Path) -> tuple[Reader, MotionReader, FaceNetwork]:
+def ablations(options: argparse.Namespace) -> int:
+    """Table 3, trained on the shipped base."""
+    host()
+    from .ablations import HEAD, rows, words
+
+    print(HEAD, flush=True)
+    base, judges = SHIPPED / "fantasyid.safetensors", _judges(options.work)
+    for name, seed, scores in rows(options, base, _shipped_vae(), judges, CFG):
+        print(words(name, seed, scores), flush=True)
+    return 0
+
+
+def _shipped_vae() -> Any:
+    from . import autoencoder
+
+    model = autoencoder.build()
+    shipped = load_file(SHIPPED / "vae.safetensors")
+    model.load_state_dict({name: tensor.float() for name, tensor in shipped.items()})
+    return model.eval()
+
+
+def _judges(work: Path) -> Judges:
     """The networks that read videos back, and what tells motions, fitted on real films."""
+    from .table import Judges
+
     trained = torch.load(work / READERS, weights_only=True)
     reader, recognizer = Reader(), FaceNetwork()
     for model, name in ((reader, "reader"), (recognizer, "recognizer")):
@@ -215,7 +237,7 @@ def _judges(work: Path) -> tuple[Reader, MotionReader, FaceNetwork]:
     known = list(draw_cast(TRAIN, 0, 150))
     readings = torch.cat([read(reader, person.clips) for person in known])
     kinds = [film.motion for person in known for film in person.films]
-    return reader, MotionReader.fit(readings, kinds), recognizer
+    return Judges(reader, MotionReader.fit(readings, kinds), recognizer)
 
 
 def shipped_network(config: Any) -> Any:

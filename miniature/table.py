@@ -32,14 +32,14 @@ def row(name: str, found: Found) -> str:
     low, high = interval(found.likeness)
     cells = (
         share(found.found), f"{float(found.likeness.mean()):.2f} ({low:.2f} to {high:.2f})",
-        f"{ratio:.2f}", f"{float(found.shape[0]):.2f}, {float(found.shape[1]):.2f}",
+        f"{ratio:.2f}", ", ".join(f"{float(one):.2f}" for one in found.shape),
         share(found.motion), share(found.background), f"{found.pose_copied:.2f}",
     )  # fmt: skip
     return f"| {name} | " + " | ".join(cells) + " |"
 
 
 HEAD = (
-    "| videos | person found among all | RS | color error own / other | shape: width, jaw | "
+    "| videos | person found among all | RS | color error own / other | shape: size, width, jaw | "
     "motion = prompt | background = prompt | photo's yaw copied |\n"
     "|---|---|---|---|---|---|---|---|"
 )

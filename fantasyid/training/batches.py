@@ -155,7 +155,7 @@ class Batches(Dataset[Batch]):
         view = int(torch.randint(len(row.yaw_deg), (), generator=draw))
         take = int(torch.randint(self.config.cache.face_latent_draws, (), generator=draw))
         if self.config.train.single_view:
-            view = 0
+            row, view = clips[0], 0
         try:
             moments = self.parts["face"].get(row.clip)[view, take].float()
             features = self.parts["features"].get(row.clip)[view].float()

@@ -147,7 +147,8 @@ class Train:
         null_text: Probability of the empty prompt.
         identity_dropout: Probability of a sample without identity (our addition).
         face_latent_dropout: Probability of an empty image-to-video channel.
-        single_view: Draw the most frontal view only (Table 3, without the collection).
+        single_view: One picture of a person, the most frontal view of their first clip (Table 3,
+            without the collection).
         mask_loss: Probability of weighing the loss by the face's mask.
         late_frames: Weight of the last latent frame's loss against the first's, linear between.
         timestep_power: Timesteps are `1000 u^power` of a uniform `u`: below 1 draws late ones.
