@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from fantasyid.face.recognizer import arcface_input, open_recognizer
-from fantasyid.weights.third_party import read_flame
+from fantasyid.weights.released import read_released
+from fantasyid.weights.third_party import read_flame, read_mesh_tables
+from miniature.motion import SHAPE_FIELDS
 from miniature.studio import FaceNetwork, write_onnx
+from miniature.world.people import JAW, WIDTH
 
+ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
 
 
@@ -74,6 +80,29 @@ def test_a_head_of_few_directions_is_read_as_the_whole_one(tmp_path):
     assert not read["posedirs"].any()
     for name in ("v_template", "weights", "J_regressor", "triangles"):
         assert torch.equal(read[name], whole[name])
+
+
+def test_of_a_head_the_released_network_sees_depth_alone():
+    """A finding about the method: a wider head or jaw gives the same tokens, a nose does not."""
+    folder = ROOT / "models" / "miniature"
+    part = read_released(folder / "fantasyid.safetensors").adapter_modules()[1]
+    fusion = part.build(device=None, dtype=None, operations=torch.nn)
+    fusion.load_state_dict({name: tensor.float() for name, tensor in part.weights.items()})
+    mesh = read_mesh_tables(folder / "mesh.safetensors")
+    head = read_flame(folder / "head.safetensors")
+    looks = torch.randn(1, 36, fusion.config.face_widths[0])
+
+    def tokens(direction: int | None) -> torch.Tensor:
+        vertices = head["v_template"].clone()
+        if direction is not None:
+            vertices += 5.0 * head["shapedirs"][..., direction]
+        with torch.no_grad():
+            return fusion(looks, vertices[None], mesh)
+
+    plain, names = tokens(None), [name for name, _ in SHAPE_FIELDS]
+    for unseen in (WIDTH, JAW):
+        assert torch.equal(tokens(unseen), plain)
+    assert not torch.equal(tokens(names.index("length of the nose")), plain)
 
 
 @pytest.mark.parametrize("columns", [[0, 1], [0, 1, 400], [0, 1, -1], [0.0, 1.0, 2.0]])
