@@ -1,9 +1,10 @@
-"""Make the pictures of the help pages again, with our own nodes on the real host.
+"""Make the pictures of the help pages and of the templates' cards, with our nodes on the real host.
 
     COMFYUI_PATH=DIR python docs/pictures.py
 
-Needs what the tests need. The photo is scikit-image's astronaut (NASA, public domain). All weights
-are tiny and random and the head is the project's own sculpture, which the captions say.
+Needs what the tests need. The photo is scikit-image's astronaut (NASA, public domain), the head the
+project's own sculpture; whatever is a video, or measured on one, is of the bundled mini model and
+its drawn people. The captions say so.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -94,16 +96,54 @@ def draw_heads(host: Any, loaded: dict[str, Any], face: Any, photo: Tensor) -> N
     save("average_geometry", views(released, 1), views(other, 1), views(average, 1))
 
 
-def draw_injection(host: Any, loaded: dict[str, Any], face: Any) -> None:
-    """What the dials of Apply do to what each block receives at each step."""
-    from host_graph import conditioning, make_identity, sample
+@dataclass(frozen=True, slots=True)
+class Studio:
+    """The bundled mini model with one of its drawn people in front of it."""
 
-    identity, conditioned = make_identity(host, loaded, face), conditioning(host, loaded, face)
+    host: Any
+    person: str
+
+    def film(self, prompt: str, seed: int = 42, steps: int = 16, **dials: Any) -> tuple[Any, Any]:
+        """A film (17, 96, 96, 3) of the person, and the MODEL with its latent."""
+        host = self.host
+        model, adapter, clip, vae, tower, head, face, _ = host.run(
+            "FantasyIDMiniLoader", person=self.person
+        )
+        positive, negative = (
+            host.run("CLIPTextEncode", clip=clip, text=text)[0] for text in (prompt, "")
+        )
+        geometry = host.run("FantasyIDFaceVertices", deca=head, face=face, mode="as released")[0]
+        tokens = host.run("FantasyIDFaceTokens", face_encoder=tower, adapter=adapter, face=face)[0]
+        identity = host.run(
+            "FantasyIDFuse", adapter=adapter, face_tokens=tokens, geometry=geometry
+        )[0]
+        positive, negative, latent, *_ = host.run(
+            "FantasyIDFaceLatent", positive=positive, negative=negative, vae=vae, width=96,
+            height=96, length=17, face=face,
+        )  # fmt: skip
+        (applied,) = host.run(
+            "FantasyIDApply", model=model, adapter=adapter, identity=identity, strength=1.0, **dials
+        )
+        made = host.run(
+            "FantasyIDSampler", model=applied, positive=positive, negative=negative,
+            latent_image=latent, seed=seed, steps=steps, cfg=1.5, sampler="dpm", denoise=1.0,
+            dynamic_cfg=False,
+        )[0]  # fmt: skip
+        return host.run("VAEDecode", samples=made, vae=vae)[0], (applied, made)
+
+    def photo(self) -> Tensor:
+        """The person's photo, (512, 512, 3)."""
+        return self.host.run("FantasyIDMiniLoader", person=self.person)[7][0]
+
+
+def draw_injection(host: Any) -> None:
+    """What the dials of Apply do to what each block receives at each step."""
+    ada = Studio(host, "Ada")
 
     def report(**dials: Any) -> Tensor:
-        inputs = {key: loaded[key] for key in ("model", "adapter")} | {"identity": identity}
-        (applied,) = host.run("FantasyIDApply", **inputs, strength=1.0, record=True, **dials)
-        latent = {"samples": sample(host, applied, conditioned, steps=12)}
+        _, (applied, latent) = ada.film(
+            "a person turns left, blue background", steps=12, record=True, **dials
+        )
         return host.run("FantasyIDInjectionReport", model=applied, latent=latent)[0]
 
     save("injection_report", report())
@@ -113,6 +153,44 @@ def draw_injection(host: Any, loaded: dict[str, Any], face: Any) -> None:
         report(layer_weights=motion, branches="conditional only"),
     ]
     save("apply_dials", torch.cat(rows, dim=1))
+
+
+# Template -> whom its card shows doing what.
+CARDS = {
+    "02_photo_to_video": ("Bela", "a person turns right, green background"),
+    "03_photo_to_video_in_one_node": ("Emil", "a person nods, blue background"),
+    "08_identity_to_video": ("Fumi", "a person turns left, gray background"),
+    "11_best_of": ("Dara", "a person smiles, red background"),
+    "17_stages": ("Chidi", "a person looks up, green background"),
+    "18_native_sampling": ("Ada", "a person opens the mouth, gray background"),
+}
+
+
+def draw_cards(host: Any) -> None:
+    """The pictures of templates whose result is a video: the photo, and frames of two seeds."""
+    side, font = 128, ImageFont.load_default(16)
+    for name, (person, prompt) in CARDS.items():
+        studio = Studio(host, person)
+        rows = []
+        for seed in (42, 43):
+            frames = studio.film(prompt, seed)[0][[0, 8, 16]]
+            row = torch.cat([studio.photo()[None], enlarged(frames, 512)])
+            rows.append(torch.cat(list(enlarged(row, side)), 1))
+        picture = Image.fromarray((torch.cat(rows) * 255).round().byte().numpy())
+        card = Image.new("RGB", (picture.width, picture.height + 50), (24, 26, 32))
+        card.paste(picture)
+        words = ImageDraw.Draw(card)
+        words.text((8, picture.height + 4), f"{person}: {prompt}", (235, 235, 235), font)
+        words.text((8, picture.height + 26), "bundled mini model, drawn people", (160, 160, 160),
+                   font)  # fmt: skip
+        card.save(ROOT / "workflows" / f"{name}.jpg", quality=85, optimize=True)
+
+
+def enlarged(pictures: Tensor, side: int) -> Tensor:
+    """Pictures `(N, H, W, 3)` as squares of that side."""
+    channels = pictures.permute(0, 3, 1, 2)
+    new = interpolate(channels, (side, side), mode="bilinear", antialias=True)
+    return new.permute(0, 2, 3, 1).clamp(0, 1)
 
 
 def draw_curves() -> None:
@@ -169,8 +247,9 @@ def main() -> None:
             face = draw_face(host, photo)
             loaded = load_parts(host)
             draw_heads(host, loaded, face, photo)
-            draw_injection(host, loaded, face)
+            draw_injection(host)
             draw_curves()
+            draw_cards(host)
 
 
 if __name__ == "__main__":
