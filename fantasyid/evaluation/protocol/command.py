@@ -26,6 +26,7 @@ from .hashes import model_files, remembered_sha256, sha256_of_code, sha256_of_va
 from .html import make_report
 from .journal import Journal, locked, write_text
 from .measuring import Meter, MeterSettings
+from .opens2v import ABSENT, Item, plan_items, read_items, write_scores
 from .plan import Job, Reference, Wishes, make_plan, read_prompts, read_references, with_settings
 from .run import MADE, Runner, measured_path
 from .table import as_csv, as_json, as_markdown, make_rows, summarize
@@ -33,6 +34,7 @@ from .variants import FULL, VARIANTS
 from .workflow import BUNDLED, DIALS, Graph, get_input, load_workflow, with_names
 
 DONE, FAILED, USAGE, STOPPED = 0, 1, 2, 130
+PROTOCOLS = PAPER, OPENS2V = "paper", "opens2v-human"
 DISK_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
@@ -45,6 +47,13 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--references", type=Path, required=True, metavar="DIR", help="photos, one person each")
     add("--prompts", type=Path, required=True, metavar="FILE", help="text, one prompt per line")
+    add(
+        "--protocol",
+        choices=PROTOCOLS,
+        default=PAPER,
+        help=f"{OPENS2V}: --prompts is Human-Domain_Eval.json of OpenS2V-Eval, --references the "
+        "folder that holds its Images; one video per item, scores in OUT/opens2v",
+    )
     add("--out", type=Path, required=True, metavar="DIR", help="videos, values, report, journal")
     add("--host", default="http://127.0.0.1:8188", metavar="URL", help="a running ComfyUI")
     add("--workflow", type=Path, default=BUNDLED, metavar="FILE", help="another API workflow")
@@ -100,12 +109,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.models is not None and not options.models.is_dir():
             raise FileNotFoundError(f"--models: there is no folder {options.models}")
         graph, wishes = _wishes(options)
-        references, prompts = read_references(options.references), read_prompts(options.prompts)
-        jobs = make_plan(graph, references, prompts, wishes)
+        items: list[Item] = []
+        if options.protocol == OPENS2V:
+            items = read_items(options.prompts, options.references)
+            jobs = plan_items(graph, items, wishes)
+        else:
+            references, prompts = read_references(options.references), read_prompts(options.prompts)
+            jobs = make_plan(graph, references, prompts, wishes)
         host = Host(options.host)
         options.out.mkdir(parents=True, exist_ok=True)
         with locked(options.out / "journal.lock"):
-            return _run(options, graph, jobs, host)
+            return _run(options, graph, jobs, host, items)
     except (ValueError, OSError, ImportError) as error:
         full = isinstance(error, OSError) and error.errno in DISK_FULL
         words = f"the disk of {options.out} is full: free some space" if full else str(error)
@@ -132,7 +146,9 @@ def _wishes(options: argparse.Namespace) -> tuple[Graph, Wishes]:
     return with_settings(workflow, wishes), wishes
 
 
-def _run(options: argparse.Namespace, graph: Graph, jobs: list[Job], host: Host) -> int:
+def _run(
+    options: argparse.Namespace, graph: Graph, jobs: list[Job], host: Host, items: list[Item]
+) -> int:
     journal = Journal(options.out / "journal.jsonl")
     choose = get_input(graph, "FantasyIDAlignFace", "choose", "nearest centre")
     settings = MeterSettings(
@@ -145,6 +161,10 @@ def _run(options: argparse.Namespace, graph: Graph, jobs: list[Job], host: Host)
             runner.run(jobs, lambda _: bar.update())
     finally:
         report = _report(options, graph, jobs, journal, meter)
+    if items:
+        videos = [runner.video(job) for job in jobs]
+        folder = write_scores(items, videos, meter, journal, options.out)
+        sys.stdout.write(f"{ABSENT}\nOpenS2V-Eval: {folder}\n")
     rows = make_rows(jobs, journal, meter.id)
     sys.stdout.write(as_markdown(summarize(rows)))
     for words in meter.missing:
@@ -205,6 +225,8 @@ def _facts(
 def _command(options: argparse.Namespace) -> str:
     """The command line with the settings that decide, and places for the folders."""
     words = ["python -m fantasyid.evaluate --references DIR --prompts FILE --out DIR"]
+    if options.protocol != PAPER:
+        words.append(f"--protocol {options.protocol}")
     if options.workflow != BUNDLED:
         words.append("--workflow FILE")
     if options.seeds:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ from ...views.frames import ClipFrame, Frames, frames_of_video
 from ...views.photos import FolderReport, list_files, read_photo, read_photos
 from ...weights.fingerprint import sha256_of_file
 from ..metrics import inception
-from ..metrics.measure import Tools, embed_reference, measure, recognizer_or_why
+from ..metrics.measure import Tools, embed_reference, likeness, measure, recognizer_or_why
 from ..metrics.measurement import Measurement, as_json
 from .hashes import remembered_sha256, sha256_of_code, sha256_of_value
 from .journal import Journal
@@ -112,7 +112,7 @@ class Meter:
         if self._inception is not None and settings.real is not None:
             features = inception.open_features(self._inception, settings.device)
             for photo in read_photos(settings.real, FolderReport()):
-                crop = None if photo is None else self._align(_tensor(photo.pixels))
+                crop = None if photo is None else self.align(_tensor(photo.pixels))
                 if crop is not None and not crop.empty_reason:
                     real.append(features(crop.images[0]))
         detect = open_clip_detector(self._sources)
@@ -132,9 +132,20 @@ class Meter:
         folders = () if models is None else (models / "insightface",)
         return FaceSources("", None, None, self._settings.detector, folders)
 
-    def _align(self, photo: Tensor) -> FaceCrops:
+    def align(self, photo: Tensor) -> FaceCrops:
+        """The chosen face of a picture `(H, W, 3)`; empty with the reason where there is none."""
         choice = FaceChoice(self._settings.choose)
         return align_faces([photo], self._sources, choice, SKIP)[0].crop
+
+    def person(self, photo: Path) -> list[Embedding]:
+        """The embedding of a photo of the person; [] where there is none."""
+        return self._reference(photo)[0]
+
+    def likeness(self, face: FaceCrops, person: Sequence[Embedding]) -> float | None:
+        """Cosine of an aligned face to a person's; None where nothing can be compared."""
+        if self._recogniser is None or not person:
+            return None
+        return likeness(embed_reference(face, self._recogniser), person)
 
     def _reference(self, path: Path) -> tuple[list[Embedding], str]:
         """The embedding of a photo of the person, or none and why."""
@@ -142,7 +153,7 @@ class Meter:
         if recogniser is None:
             return [], ""
         if path not in self._people:
-            face = self._align(_tensor(read_photo(path).pixels))
+            face = self.align(_tensor(read_photo(path).pixels))
             if face.empty_reason:
                 self._people[path] = [], f"no RS: {face.empty_reason}"
             else:
