@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -86,7 +87,7 @@ def test_of_a_head_the_released_network_sees_depth_alone():
     """A finding about the method: a wider head or jaw gives the same tokens, a nose does not."""
     folder = ROOT / "models" / "miniature"
     part = read_released(folder / "fantasyid.safetensors").adapter_modules()[1]
-    fusion = part.build(device=None, dtype=None, operations=torch.nn)
+    fusion: Any = part.build(device=None, dtype=None, operations=torch.nn)
     fusion.load_state_dict({name: tensor.float() for name, tensor in part.weights.items()})
     mesh = read_mesh_tables(folder / "mesh.safetensors")
     head = read_flame(folder / "head.safetensors")
