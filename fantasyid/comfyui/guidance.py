@@ -43,15 +43,43 @@ class IdentityGuidance:
         return span.at(share_of_schedule(model_sampling, float(sigma[0]))) != 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class PromptGuidance:
+    """When CFG acts; outside of its span the negative prompt costs nothing."""
+
+    dynamic: bool = False  # grows over the run
+    start_percent: float = 0.0  # share of the schedule at which it begins
+    end_percent: float = 1.0  # share at which it ends
+
+    def __post_init__(self) -> None:
+        if self.start_percent >= self.end_percent:
+            raise ValueError(
+                f"cfg_start is {self.start_percent:g} and cfg_end {self.end_percent:g}: cfg would "
+                "never act; cfg_end must be larger, or set cfg to 1"
+            )
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the host's own guider does the same."""
+        return not self.dynamic and (self.start_percent, self.end_percent) == (0.0, 1.0)
+
+    def scale(self, cfg: float, model_sampling: Any, sigma: float, step_share: float) -> float:
+        """CFG at a step."""
+        span = Steering(start_percent=self.start_percent, end_percent=self.end_percent)
+        if span.at(share_of_schedule(model_sampling, sigma)) == 0.0:
+            return 1.0
+        return dynamic_cfg_scale(cfg, step_share) if self.dynamic else cfg
+
+
 class Guider(comfy.samplers.CFGGuider):
-    """The host's CFG, which may grow over the run, with the identity as an axis of its own.
+    """The host's CFG, which may change over the run, with the identity as an axis of its own.
 
     denoised = cfg(positive, negative) + scale * (positive - positive without identity)
     """
 
-    def __init__(self, model: Any, dynamic: bool, identity: IdentityGuidance) -> None:
+    def __init__(self, model: Any, prompt: PromptGuidance, identity: IdentityGuidance) -> None:
         super().__init__(model)
-        self._dynamic, self._identity = dynamic, identity
+        self._prompt, self._identity = prompt, identity
 
     def set_conds(self, positive: list, negative: list) -> None:
         """Take the prompts; the branch without identity is the positive one with a mark."""
@@ -69,12 +97,11 @@ class Guider(comfy.samplers.CFGGuider):
     ) -> Tensor:
         """One prediction with the scales of its step; called by the host."""
         options = model_options or {}
-        cfg = self.cfg
-        if self._dynamic:
-            sigmas = options["transformer_options"]["sample_sigmas"]
-            step = int((sigmas.to(timestep) - timestep[0]).abs().argmin())
-            cfg = dynamic_cfg_scale(self.cfg, step / max(len(sigmas) - 1, 1))
-        if self._identity.acts_at(self.inner_model.model_sampling, timestep):
+        sigmas = options["transformer_options"]["sample_sigmas"]
+        step = int((sigmas.to(timestep) - timestep[0]).abs().argmin())
+        sampling, share = self.inner_model.model_sampling, step / max(len(sigmas) - 1, 1)
+        cfg = self._prompt.scale(self.cfg, sampling, float(timestep[0]), share)
+        if self._identity.acts_at(sampling, timestep):
             after = [*options.get("sampler_post_cfg_function", []), self._towards_identity(options)]
             options = {**options, "sampler_post_cfg_function": after}
         return comfy.samplers.sampling_function(
@@ -130,10 +157,10 @@ def make_guider(
     positive: list,
     negative: list,
     cfg: float,
-    dynamic: bool,
+    prompt: PromptGuidance,
     identity: IdentityGuidance | None = None,
 ) -> comfy.samplers.CFGGuider:
-    """GUIDER with constant or growing CFG, and identity guidance where it is asked for.
+    """GUIDER with constant or changing CFG, and identity guidance where it is asked for.
 
     Raises:
         ValueError: The MODEL is no CogVideoX image-to-video, the prompts do not fit it, or
@@ -147,8 +174,8 @@ def make_guider(
             "connect the MODEL out of FantasyID Apply Identity (where that node says NO IDENTITY, "
             "it says why), or set identity_scale to 0"
         )
-    plain = not dynamic and identity.scale == 0.0
-    guider = comfy.samplers.CFGGuider(model) if plain else Guider(model, dynamic, identity)
+    plain = prompt.is_plain and identity.scale == 0.0
+    guider = comfy.samplers.CFGGuider(model) if plain else Guider(model, prompt, identity)
     guider.set_conds(positive, negative)
     guider.set_cfg(cfg)
     return guider

@@ -298,7 +298,7 @@ def test_identity_guidance_leads_away_from_the_video_without_identity(host, stee
     torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4)
 
 
-def test_identity_guidance_costs_one_call_where_it_acts(host, loaded, steered, conditioned):
+def test_guidance_costs_one_call_where_it_acts(host, loaded, steered, conditioned):
     from comfy.patcher_extension import WrappersMP
 
     calls = []
@@ -315,11 +315,21 @@ def test_identity_guidance_costs_one_call_where_it_acts(host, loaded, steered, c
         {},
         {"identity_scale": 1.0},
         {"identity_scale": 1.0, "identity_start": 0.0, "identity_end": 0.5},
+        {"cfg_end": 0.5},
+        {"cfg_start": 0.5},
     ):
         calls.clear()
         guided(host, model, conditioned, steps=4, **scales)
         items.append(sum(calls))
-    assert items == [8, 12, 10]
+    assert items == [8, 12, 10, 6, 6]
+
+
+def test_outside_of_its_span_the_prompt_counts_with_one(host, steered, conditioned):
+    model, runs = steered(), {"steps": 1, "cfg": 4.0}
+    whole, one = (guided(host, model, conditioned, steps=1, cfg=cfg) for cfg in (4.0, 1.0))
+    assert torch.equal(guided(host, model, conditioned, cfg_end=0.5, **runs), whole)
+    assert torch.equal(guided(host, model, conditioned, cfg_start=0.5, **runs), one)
+    assert not torch.equal(whole, one)
 
 
 def test_identity_guidance_without_an_identity_is_refused(host, loaded, steered, conditioned):
@@ -328,6 +338,8 @@ def test_identity_guidance_without_an_identity_is_refused(host, loaded, steered,
             guided(host, model, conditioned, identity_scale=1.0)
     with pytest.raises(ValueError, match="identity_end must be larger"):
         guided(host, steered(), conditioned, identity_start=0.5, identity_end=0.5)
+    with pytest.raises(ValueError, match="cfg_end must be larger"):
+        guided(host, steered(), conditioned, cfg_start=0.5, cfg_end=0.5)
 
 
 def test_a_start_image_takes_the_crops_place(host, loaded, aligned, conditioned):
