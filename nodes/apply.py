@@ -15,7 +15,7 @@ from ..fantasyid.injection.steering import (
     Steering,
     validate_layers,
 )
-from . import types
+from . import inputs, types
 
 
 class FantasyIDApply(io.ComfyNode):
@@ -38,60 +38,50 @@ class FantasyIDApply(io.ComfyNode):
                 ),
                 types.Adapter.Input("adapter", tooltip="From a FantasyID model or adapter loader."),
                 types.Identity.Input("identity", tooltip="From FantasyID Fuse Identity."),
-                io.Float.Input(
+                inputs.share(
                     "strength",
-                    default=1.0,
-                    min=0.0,
-                    max=4.0,
-                    step=0.05,
-                    tooltip="How strongly the identity is injected. Higher is more alike and "
+                    1.0,
+                    "How strongly the identity is injected. Higher is more alike and "
                     "stiffer, lower follows the prompt more; 1 is the released model, 0 is off.",
+                    most=4.0,
                 ),
-                io.Float.Input(
+                inputs.share(
                     "looks",
-                    default=1.0,
-                    min=0.0,
-                    max=4.0,
-                    step=0.05,
-                    optional=True,
-                    tooltip="Share of the 36 face tokens (2D: skin, hair, expression of the "
+                    1.0,
+                    "Share of the 36 face tokens (2D: skin, hair, expression of the "
                     "photo). Higher is closer to the photo, lower frees the expression; 1 is "
                     "released, 0 leaves the shape alone to work.",
-                ),
-                io.Float.Input(
-                    "shape",
-                    default=1.0,
-                    min=0.0,
-                    max=4.0,
-                    step=0.05,
+                    most=4.0,
                     optional=True,
-                    tooltip="Share of the 79 vertex tokens (3D: depth of the head). Higher holds "
+                ),
+                inputs.share(
+                    "shape",
+                    1.0,
+                    "Share of the 79 vertex tokens (3D: depth of the head). Higher holds "
                     "the head's form and pose more, lower frees it; 1 is released, 0 leaves the "
                     "looks alone to work.",
-                ),
-                io.Float.Input(
-                    "start_percent",
-                    advanced=True,
-                    default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
+                    most=4.0,
                     optional=True,
-                    tooltip="Where in the schedule the injection begins. Higher lets the prompt "
+                ),
+                inputs.share(
+                    "start_percent",
+                    0.0,
+                    "Where in the schedule the injection begins. Higher lets the prompt "
                     "lay out the scene first, at the cost of likeness; 0 is released, 0.1 to 0.2 "
                     "a fair try.",
-                ),
-                io.Float.Input(
-                    "end_percent",
-                    advanced=True,
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
                     step=0.01,
+                    advanced=True,
                     optional=True,
-                    tooltip="Where in the schedule the injection ends. Lower saves time and frees "
+                ),
+                inputs.share(
+                    "end_percent",
+                    1.0,
+                    "Where in the schedule the injection ends. Lower saves time and frees "
                     "the late details, higher holds them to the face; 1 is released, 0.8 a fair "
                     "try.",
+                    step=0.01,
+                    advanced=True,
+                    optional=True,
                 ),
                 io.Combo.Input(
                     "branches",

@@ -6,10 +6,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..fantasyid.comfyui import best_of, files, messages, metrics
-from ..fantasyid.face import recognizer as recognizers
-from ..fantasyid.face import sources
-from . import types
+from ..fantasyid.comfyui import best_of, messages, metrics
+from . import inputs, types
 from .sampling import SEED_MAX
 
 
@@ -56,13 +54,10 @@ class FantasyIDBestOf(io.ComfyNode):
                     tooltip="Steps of each seed before one is chosen. More shows the face better "
                     "and costs more; a fifth of the schedule is a good start.",
                 ),
-                io.Float.Input(
+                inputs.share(
                     "likeness",
-                    default=0.5,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    tooltip="What makes a take good: 1 is likeness to the reference alone, 0 is "
+                    0.5,
+                    "What makes a take good: 1 is likeness to the reference alone, 0 is "
                     "motion of the face alone; start with 0.5. Above 0 it needs a recogniser and "
                     "a reference.",
                 ),
@@ -75,22 +70,15 @@ class FantasyIDBestOf(io.ComfyNode):
                     tooltip="Size of the decoded previews as a share of the video's. Larger is "
                     "judged better and decoded slower; start with 0.5.",
                 ),
-                io.Combo.Input(
-                    "recogniser",
-                    options=list(recognizers.CHOICES),
-                    tooltip="The ArcFace network for likeness, with its licence. auto takes the "
-                    "first whose file is there.",
+                inputs.recognizer(
+                    "The ArcFace network for likeness, with its licence. auto takes the "
+                    "first whose file is there."
                 ),
-                io.Combo.Input(
-                    "detector",
-                    options=list(sources.DETECTORS),
-                    tooltip="Who looks for the face in the previews. Start with auto.",
-                ),
-                io.MultiType.Input(
-                    "reference",
-                    types=[types.Face, io.Image],
+                inputs.detector("Who looks for the face in the previews. Start with auto."),
+                inputs.face(
+                    "The person, for likeness: the aligned face or a photo.",
+                    name="reference",
                     optional=True,
-                    tooltip="The person, for likeness: the aligned face or a photo.",
                 ),
             ],
             outputs=[
@@ -121,10 +109,8 @@ class FantasyIDBestOf(io.ComfyNode):
         reference: Any = None,
     ) -> io.NodeOutput:
         contest = best_of.Contest(first_seed, takes, probe_steps, likeness, preview_scale)
-        faces = sources.FaceSources(
-            "", None, None, detector, files.searched_folders(files.INSIGHTFACE), None
-        )
-        request = metrics.MeasureRequest(recogniser, faces, "largest", reference, None, "")
+        given = inputs.found_by(detector)
+        request = metrics.MeasureRequest(recogniser, given, "largest", reference, None, "")
         latent, seed, sheet, words = best_of.best_of(
             guider, sampler, sigmas, latent_image, vae, contest, request
         )

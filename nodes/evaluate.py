@@ -6,10 +6,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..fantasyid.comfyui import compare, files, messages, metrics
-from ..fantasyid.face import faces, sources
-from ..fantasyid.face import recognizer as recognizers
-from . import types
+from ..fantasyid.comfyui import compare, messages, metrics
+from ..fantasyid.face import faces
+from . import inputs, types
 
 
 class FantasyIDMetrics(io.ComfyNode):
@@ -31,18 +30,14 @@ class FantasyIDMetrics(io.ComfyNode):
                     types=[io.Video, io.Image],
                     tooltip="The video to measure, or its frames.",
                 ),
-                io.Combo.Input(
-                    "recogniser",
-                    options=list(recognizers.CHOICES),
-                    tooltip="The ArcFace network for RS and IFS, with its licence. auto takes the "
+                inputs.recognizer(
+                    "The ArcFace network for RS and IFS, with its licence. auto takes the "
                     "first of this list whose file is there. Without one FM is still measured. "
-                    "Values of different networks do not compare.",
+                    "Values of different networks do not compare."
                 ),
-                io.Combo.Input(
-                    "detector",
-                    options=list(sources.DETECTORS),
-                    tooltip="Who looks for the face in every frame. Start with auto; compare only "
-                    "values of the same detector.",
+                inputs.detector(
+                    "Who looks for the face in every frame. Start with auto; compare only "
+                    "values of the same detector."
                 ),
                 io.Combo.Input(
                     "choose",
@@ -51,12 +46,11 @@ class FantasyIDMetrics(io.ComfyNode):
                     tooltip="Which face a shot begins with when there are several; from then on "
                     "it is followed.",
                 ),
-                io.MultiType.Input(
-                    "reference",
-                    types=[types.Face, io.Image],
-                    optional=True,
-                    tooltip="The person for RS: an aligned face, or one or more photos (RS is "
+                inputs.face(
+                    "The person for RS: an aligned face, or one or more photos (RS is "
                     "then the mean over them).",
+                    name="reference",
+                    optional=True,
                 ),
                 io.Image.Input(
                     "reference_set",
@@ -71,11 +65,9 @@ class FantasyIDMetrics(io.ComfyNode):
                     tooltip="Write all values as JSON and CSV into the output folder under this "
                     "name. Empty writes nothing.",
                 ),
-                io.Custom("FACE_DETECTION_MODEL").Input(
-                    "face_detection_model",
-                    optional=True,
-                    tooltip="From ComfyUI's Load Face Detection Model (MediaPipe): exact points, "
-                    "also of turned heads. Wins over the detector above.",
+                inputs.face_model(
+                    "From ComfyUI's Load Face Detection Model (MediaPipe): exact points, "
+                    "also of turned heads. Wins over the detector above."
                 ),
             ],
             outputs=[
@@ -110,8 +102,7 @@ class FantasyIDMetrics(io.ComfyNode):
         filename_prefix: str = "",
         face_detection_model: Any = None,
     ) -> io.NodeOutput:
-        folders = files.searched_folders(files.INSIGHTFACE)
-        given = sources.FaceSources("", None, None, detector, folders, face_detection_model)
+        given = inputs.found_by(detector, face_detection_model)
         request = metrics.MeasureRequest(
             recogniser, given, choose, reference, reference_set, filename_prefix
         )
@@ -136,22 +127,12 @@ class FantasyIDCompare(io.ComfyNode):
                 io.MultiType.Input(
                     "clip", types=[io.Video, io.Image], tooltip="The video, or its frames."
                 ),
-                io.MultiType.Input(
-                    "reference",
-                    types=[types.Face, io.Image],
-                    tooltip="The person: the aligned face, or a photo.",
+                inputs.face("The person: the aligned face, or a photo.", name="reference"),
+                inputs.recognizer(
+                    "The ArcFace network for the likeness, with its licence. auto takes "
+                    "the first whose file is there; without one the pictures are still shown."
                 ),
-                io.Combo.Input(
-                    "recogniser",
-                    options=list(recognizers.CHOICES),
-                    tooltip="The ArcFace network for the likeness, with its licence. auto takes "
-                    "the first whose file is there; without one the pictures are still shown.",
-                ),
-                io.Combo.Input(
-                    "detector",
-                    options=list(sources.DETECTORS),
-                    tooltip="Who looks for the face in every frame. Start with auto.",
-                ),
+                inputs.detector("Who looks for the face in every frame. Start with auto."),
                 io.Int.Input(
                     "height",
                     default=480,
@@ -184,8 +165,7 @@ class FantasyIDCompare(io.ComfyNode):
     def execute(
         cls, clip: Any, reference: Any, recogniser: str, detector: str, height: int
     ) -> io.NodeOutput:
-        folders = files.searched_folders(files.INSIGHTFACE)
-        given = sources.FaceSources("", None, None, detector, folders, None)
+        given = inputs.found_by(detector)
         request = metrics.MeasureRequest(recogniser, given, "largest", reference, None, "")
         frames, likeness, words, shown = compare.compare(clip, request, height)
         ui = messages.on_node(words, cls.hidden.unique_id, shown, cls)

@@ -10,7 +10,7 @@ from ..fantasyid.comfyui import collect, files, images, messages
 from ..fantasyid.face import align, faces, sources
 from ..fantasyid.face.given import faces_from_boxes
 from ..fantasyid.views.collect import ViewRules
-from . import types
+from . import inputs, types
 
 
 class FantasyIDAlignFace(io.ComfyNode):
@@ -32,14 +32,12 @@ class FantasyIDAlignFace(io.ComfyNode):
                     tooltip="One photo of the person, any size; or several, or the frames of a "
                     "clip.",
                 ),
-                io.Combo.Input(
-                    "detector",
-                    options=list(sources.DETECTORS),
-                    tooltip="Who finds the face when nothing is connected below. auto takes "
+                inputs.detector(
+                    "Who finds the face when nothing is connected below. auto takes "
                     "YuNet where its file is, else insightface when it is installed with its "
                     "models, else its SCRFD file, else the built-in cascade, which needs no model "
                     "file but gives a box without points. Where no face is upright, the photo "
-                    "is turned and searched again.",
+                    "is turned and searched again."
                 ),
                 io.Combo.Input(
                     "choose",
@@ -84,11 +82,9 @@ class FantasyIDAlignFace(io.ComfyNode):
                     tooltip="Bounding boxes from any ComfyUI detector; the five points are "
                     "estimated from the box. Wins over the detector.",
                 ),
-                io.Custom("FACE_DETECTION_MODEL").Input(
-                    "face_detection_model",
-                    optional=True,
-                    tooltip="From ComfyUI's Load Face Detection Model (MediaPipe): finds exact "
-                    "points on every image at any tilt. Wins over the detector above.",
+                inputs.face_model(
+                    "From ComfyUI's Load Face Detection Model (MediaPipe): finds exact "
+                    "points on every image at any tilt. Wins over the detector above."
                 ),
                 io.BoundingBox.Input(
                     "choose_box",
@@ -180,13 +176,11 @@ class FantasyIDMultiView(io.ComfyNode):
                     tooltip="A video in which the person turns the head, or its frames as images. "
                     "For photos that were taken apart give a folder below instead.",
                 ),
-                io.Combo.Input(
-                    "detector",
-                    options=list(sources.DETECTORS),
-                    tooltip="Who looks for the face, in every photo or every eighth frame; in "
+                inputs.detector(
+                    "Who looks for the face, in every photo or every eighth frame; in "
                     "between it is followed. scrfd needs onnxruntime alone. The cascade sees "
                     "upright frontal faces: the angles are counted from where the head looked "
-                    "when it was found.",
+                    "when it was found."
                 ),
                 io.Int.Input(
                     "views",
@@ -217,35 +211,28 @@ class FantasyIDMultiView(io.ComfyNode):
                     advanced=True,
                     tooltip="Faces smaller than this, in pixels from brow to chin, are left out.",
                 ),
-                io.Float.Input(
+                inputs.share(
                     "least_sharpness",
-                    default=0.004,
-                    min=0.0,
-                    max=1.0,
+                    0.004,
+                    "Views less sharp than this are left out; the report names the "
+                    "sharpness of each view. 0 keeps all.",
                     step=0.001,
                     round=0.0001,
                     optional=True,
                     advanced=True,
-                    tooltip="Views less sharp than this are left out; the report names the "
-                    "sharpness of each view. 0 keeps all.",
                 ),
-                io.Float.Input(
+                inputs.share(
                     "most_covered",
-                    default=0.55,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    optional=True,
-                    advanced=True,
-                    tooltip="Views in which more of the face than this has colours unlike its "
+                    0.55,
+                    "Views in which more of the face than this has colours unlike its "
                     "usual ones are left out as covered: masks, microphones, dark glasses, but "
                     "not bare hands. 1 keeps all.",
-                ),
-                io.Custom("FACE_DETECTION_MODEL").Input(
-                    "face_detection_model",
                     optional=True,
-                    tooltip="From ComfyUI's Load Face Detection Model (MediaPipe): exact points, "
-                    "also of turned heads. Wins over the detector above.",
+                    advanced=True,
+                ),
+                inputs.face_model(
+                    "From ComfyUI's Load Face Detection Model (MediaPipe): exact points, "
+                    "also of turned heads. Wins over the detector above."
                 ),
                 io.String.Input(
                     "folder",
@@ -290,8 +277,7 @@ class FantasyIDMultiView(io.ComfyNode):
         face_detection_model: Any = None,
         folder: str = "",
     ) -> io.NodeOutput:
-        folders = files.searched_folders(files.INSIGHTFACE)
-        given = sources.FaceSources("", None, None, detector, folders, face_detection_model)
+        given = inputs.found_by(detector, face_detection_model)
         rules = ViewRules(views, choose, least_face, least_sharpness, most_covered)
         *found, sheet, message = collect.collect_views(clip, folder, given, rules, no_face)
         ui = messages.on_node(message, cls.hidden.unique_id, sheet, cls)

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ..fantasyid.comfyui import files, heads, images, messages, stages
 from ..fantasyid.geometry.backends import BACKENDS
 from ..fantasyid.geometry.files import FORMATS
-from . import types
+from . import inputs, types
 
 KEPT = {
     "keep_expression": "the photo's expression",
@@ -32,11 +32,9 @@ class FantasyIDFaceVertices(io.ComfyNode):
             search_aliases=["deca", "flame", "3d face", "face mesh", "identity"],
             inputs=[
                 types.Deca.Input("deca", tooltip="From Load FantasyID Head Model."),
-                io.MultiType.Input(
-                    "face",
-                    types=[types.Face, io.Image],
-                    tooltip="The aligned face (its whole photo is read, as released), or an image "
-                    "to read directly; several images give the head of each, for Average Geometry.",
+                inputs.face(
+                    "The aligned face (its whole photo is read, as released), or an image "
+                    "to read directly; several images give the head of each, for Average Geometry."
                 ),
                 io.Combo.Input(
                     "mode",
@@ -102,10 +100,10 @@ class FantasyIDLoadVertices(io.ComfyNode):
             "tracker. No DECA needed.",
             search_aliases=["ply", "obj", "point cloud", "flame head", "identity"],
             inputs=[
-                io.Combo.Input(
+                inputs.file(
                     "file",
-                    options=files.file_choices(files.HEAD),
-                    tooltip="A .ply, .obj or .glb in the input folder, 5023 vertices in FLAME "
+                    files.HEAD,
+                    "A .ply, .obj or .glb in the input folder, 5023 vertices in FLAME "
                     "order, in metres.",
                 ),
                 types.Adapter.Input(

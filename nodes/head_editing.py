@@ -10,7 +10,7 @@ from ..fantasyid.comfyui import head_average, heads, messages
 from ..fantasyid.geometry.average import METHODS
 from ..fantasyid.geometry.edit import SIDES, HeadEdit, parse_components
 from ..fantasyid.geometry.regions import SLIDERS_MM
-from . import types
+from . import inputs, types
 
 SLIDERS = {
     "face_width": "how wide the face is. Moves no depth on a head that looks straight ahead: there "
@@ -53,13 +53,12 @@ class FantasyIDEditGeometry(io.ComfyNode):
             inputs=[
                 types.Geometry.Input("geometry", tooltip="The head to change, in any pose."),
                 *(_slider(name) for name in SLIDERS_MM),
-                io.Float.Input(
+                inputs.share(
                     "amount",
-                    default=1.0,
-                    min=0.0,
-                    max=2.0,
+                    1.0,
+                    "Multiplies the whole edit. 0 gives the head back unchanged.",
+                    most=2.0,
                     step=0.01,
-                    tooltip="Multiplies the whole edit. 0 gives the head back unchanged.",
                 ),
                 io.Combo.Input(
                     "side",

@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..fantasyid.comfyui import files, identities, messages
-from . import types
+from . import inputs, types
 
 
 class FantasyIDSaveIdentity(io.ComfyNode):
@@ -67,10 +67,10 @@ class FantasyIDLoadIdentity(io.ComfyNode):
             "photo, face encoder or DECA is needed.",
             search_aliases=["load face", "import identity", "face embedding", "character file"],
             inputs=[
-                io.Combo.Input(
+                inputs.file(
                     "file",
-                    options=files.file_choices(files.IDENTITY),
-                    tooltip="An identity file (.safetensors); [output] marks those of the output "
+                    files.IDENTITY,
+                    "An identity file (.safetensors); [output] marks those of the output "
                     "folder. Press R after adding one.",
                 ),
                 types.Adapter.Input(
@@ -123,23 +123,17 @@ class FantasyIDBlendIdentities(io.ComfyNode):
             inputs=[
                 types.Identity.Input("identity_a", tooltip="What 0 gives, exactly."),
                 types.Identity.Input("identity_b", tooltip="What 1 gives, exactly."),
-                io.Float.Input(
+                inputs.share(
                     "looks",
-                    default=0.5,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    tooltip="Face tokens: higher has more of B's looks. Each token keeps the "
+                    0.5,
+                    "Face tokens: higher has more of B's looks. Each token keeps the "
                     "length that lies between the two, so the middle is not weaker. Start with "
                     "0.5.",
                 ),
-                io.Float.Input(
+                inputs.share(
                     "shape",
-                    default=0.5,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    tooltip="3D shape: higher has more of B's head. Without an adapter the vertex "
+                    0.5,
+                    "3D shape: higher has more of B's head. Without an adapter the vertex "
                     "tokens are blended like the face tokens. Start with 0.5.",
                 ),
                 types.Adapter.Input(

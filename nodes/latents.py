@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..fantasyid.comfyui import images, latents
-from . import types
+from . import inputs, types
 
 
 class FantasyIDFaceLatent(io.ComfyNode):
@@ -28,11 +28,9 @@ class FantasyIDFaceLatent(io.ComfyNode):
                     "negative", tooltip="The encoded negative prompt; the released one is empty."
                 ),
                 io.Vae.Input("vae", tooltip="The CogVideoX VAE."),
-                io.MultiType.Input(
-                    "face",
-                    types=[types.Face, io.Image],
-                    tooltip="The aligned face. It is stretched to the size of the video, as in "
-                    "the released pipeline.",
+                inputs.face(
+                    "The aligned face. It is stretched to the size of the video, as in "
+                    "the released pipeline."
                 ),
                 io.Int.Input(
                     "width",

@@ -6,7 +6,7 @@ import torch
 from comfy_api.latest import io
 
 from ..fantasyid.comfyui import files, weights
-from . import types
+from . import inputs, types
 
 WEIGHT_DTYPES = {
     "default": None,
@@ -34,10 +34,10 @@ class FantasyIDModelLoader(io.ComfyNode):
                     tooltip="Folder or .safetensors file of the FantasyID model, in "
                     "models/fantasyid or models/diffusion_models.",
                 ),
-                io.Combo.Input(
+                inputs.file(
                     "mesh_transforms",
-                    options=files.file_choices(files.MESH_TRANSFORMS),
-                    tooltip="transform.pkl from the assets folder of the FantasyID repository. It "
+                    files.MESH_TRANSFORMS,
+                    "transform.pkl from the assets folder of the FantasyID repository. It "
                     "says how the head mesh is coarsened; without it the 3D half cannot run.",
                 ),
                 io.Combo.Input(
@@ -94,10 +94,10 @@ class FantasyIDAdapterLoader(io.ComfyNode):
                     tooltip="Folder or .safetensors file that holds the adapter; a whole "
                     "released FantasyID folder will do.",
                 ),
-                io.Combo.Input(
+                inputs.file(
                     "mesh_transforms",
-                    options=files.file_choices(files.MESH_TRANSFORMS),
-                    tooltip="transform.pkl from the assets folder of the FantasyID repository.",
+                    files.MESH_TRANSFORMS,
+                    "transform.pkl from the assets folder of the FantasyID repository.",
                 ),
             ],
             outputs=[types.Adapter.Output("adapter_out", display_name="adapter")],
@@ -132,11 +132,10 @@ class FantasyIDFaceEncoderLoader(io.ComfyNode):
             description="Load EVA02-CLIP-L-336, which reads the looks of the face.",
             search_aliases=["eva clip", "clip vision face"],
             inputs=[
-                io.Combo.Input(
+                inputs.file(
                     "face_encoder",
-                    options=files.file_choices(files.FACE_ENCODER),
-                    tooltip="EVA02_CLIP_L_336_psz14_s6B.pt, in models/fantasyid or a folder "
-                    "below it.",
+                    files.FACE_ENCODER,
+                    "EVA02_CLIP_L_336_psz14_s6B.pt, in models/fantasyid or a folder below it.",
                 ),
             ],
             outputs=[types.FaceEncoder.Output("encoder", display_name="face encoder")],
@@ -170,15 +169,13 @@ class FantasyIDDecaLoader(io.ComfyNode):
             "non-commercial use.",
             search_aliases=["deca", "flame", "3d face", "head mesh"],
             inputs=[
-                io.Combo.Input(
-                    "deca",
-                    options=files.file_choices(files.DECA),
-                    tooltip="deca_model.tar, in models/fantasyid or a folder below it.",
+                inputs.file(
+                    "deca", files.DECA, "deca_model.tar, in models/fantasyid or a folder below it."
                 ),
-                io.Combo.Input(
+                inputs.file(
                     "flame",
-                    options=files.file_choices(files.FLAME),
-                    tooltip="generic_model.pkl of FLAME 2020 (what DECA was trained on) or "
+                    files.FLAME,
+                    "generic_model.pkl of FLAME 2020 (what DECA was trained on) or "
                     "flame2023.pkl. Read without running any code that is in it.",
                 ),
             ],

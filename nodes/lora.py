@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..fantasyid.comfyui import files, messages
 from ..fantasyid.comfyui.lora import apply_lora, describe_lora
-from . import types
+from . import inputs, types
 
 
 class FantasyIDLoraLoader(io.ComfyNode):
@@ -31,10 +31,10 @@ class FantasyIDLoraLoader(io.ComfyNode):
                     "after FantasyID Apply Identity, the result is the same. The MODEL that comes "
                     "in is not changed.",
                 ),
-                io.Combo.Input(
+                inputs.file(
                     "lora",
-                    options=files.file_choices(files.LORA),
-                    tooltip="LoRA file for CogVideoX-5B in models/loras. One for image-to-video "
+                    files.LORA,
+                    "LoRA file for CogVideoX-5B in models/loras. One for image-to-video "
                     "fits best; those for text-to-video of the same size load too.",
                 ),
                 io.Float.Input(

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..fantasyid.comfyui import guidance
 from ..fantasyid.comfyui import sampler as host_sampler
-from . import types
+from . import inputs, types
 
 SEED_MAX = 0xFFFFFFFFFFFFFFFF
 
@@ -46,14 +46,13 @@ def _denoise_input() -> io.Float.Input:
 
 
 def _cfg_input() -> io.Float.Input:
-    return io.Float.Input(
+    return inputs.share(
         "cfg",
-        default=6.0,
-        min=0.0,
-        max=100.0,
-        step=0.1,
-        tooltip="How strictly the prompt is followed. Higher is more literal and more contrasty; "
+        6.0,
+        "How strictly the prompt is followed. Higher is more literal and more contrasty; "
         "6 is the released number, 1 halves the time.",
+        most=100.0,
+        step=0.1,
     )
 
 
@@ -131,36 +130,31 @@ class FantasyIDGuider(io.ComfyNode):
                 io.Conditioning.Input("negative", tooltip="From FantasyID Face Latent."),
                 _cfg_input(),
                 _dynamic_input(),
-                io.Float.Input(
+                inputs.share(
                     "identity_scale",
-                    default=0.0,
-                    min=0.0,
-                    max=20.0,
-                    step=0.1,
-                    optional=True,
-                    tooltip="Pulls away from the video that the same prompt gives without the "
+                    0.0,
+                    "Pulls away from the video that the same prompt gives without the "
                     "identity. Higher is more alike and stiffer; 0 is released and free, anything "
                     "else costs one more model call per step (half as long again). Start with 1.",
+                    most=20.0,
+                    step=0.1,
+                    optional=True,
                 ),
-                io.Float.Input(
+                inputs.share(
                     "identity_start",
-                    default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    optional=True,
-                    tooltip="Where in the schedule identity guidance begins. Higher saves time and "
+                    0.0,
+                    "Where in the schedule identity guidance begins. Higher saves time and "
                     "leaves the layout to the prompt; start with 0.",
-                ),
-                io.Float.Input(
-                    "identity_end",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
                     step=0.01,
                     optional=True,
-                    tooltip="Where in the schedule identity guidance ends. Lower saves time; 0.5 "
+                ),
+                inputs.share(
+                    "identity_end",
+                    1.0,
+                    "Where in the schedule identity guidance ends. Lower saves time; 0.5 "
                     "keeps most of the pull, for the early steps decide the face.",
+                    step=0.01,
+                    optional=True,
                 ),
                 io.Float.Input(
                     "cfg_start",

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..fantasyid import combine
 from ..fantasyid.comfyui import images, messages, stages
-from . import types
+from . import inputs, types
 
 
 class FantasyIDFaceTokens(io.ComfyNode):
@@ -28,11 +28,9 @@ class FantasyIDFaceTokens(io.ComfyNode):
                     "face_encoder", tooltip="From Load FantasyID Face Encoder."
                 ),
                 types.Adapter.Input("adapter", tooltip="From a FantasyID model or adapter loader."),
-                io.MultiType.Input(
-                    "face",
-                    types=[types.Face, io.Image],
-                    tooltip="The aligned face, or an image that is already a face crop. A batch of "
-                    "crops gives the tokens of each, for FantasyID Combine References.",
+                inputs.face(
+                    "The aligned face, or an image that is already a face crop. A batch of "
+                    "crops gives the tokens of each, for FantasyID Combine References."
                 ),
             ],
             outputs=[types.FaceTokens.Output("face_tokens", display_name="face tokens")],

@@ -1,0 +1,53 @@
+"""Inputs that several nodes have: their choices and ranges in one place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..fantasyid.comfyui import files
+from ..fantasyid.face import recognizer as recognizers
+from ..fantasyid.face import sources
+from . import types
+
+
+def share(
+    name: str, default: float, tooltip: str, most: float = 1.0, step: float = 0.05, **more: Any
+) -> io.Float.Input:
+    """A number from 0 to `most`."""
+    return io.Float.Input(
+        name, default=default, min=0.0, max=most, step=step, tooltip=tooltip, **more
+    )
+
+
+def file(name: str, kind: files.FileKind, tooltip: str) -> io.Combo.Input:
+    """A drop-down of the files that are there."""
+    return io.Combo.Input(name, options=files.file_choices(kind), tooltip=tooltip)
+
+
+def face(tooltip: str, name: str = "face", **more: Any) -> io.MultiType.Input:
+    """A face: aligned, or an image."""
+    return io.MultiType.Input(name, types=[types.Face, io.Image], tooltip=tooltip, **more)
+
+
+def detector(tooltip: str) -> io.Combo.Input:
+    """Who looks for faces."""
+    return io.Combo.Input("detector", options=list(sources.DETECTORS), tooltip=tooltip)
+
+
+def face_model(tooltip: str) -> io.Input:
+    """The host's face detector, in place of `detector`."""
+    kind = io.Custom("FACE_DETECTION_MODEL")
+    return kind.Input("face_detection_model", optional=True, tooltip=tooltip)
+
+
+def recognizer(tooltip: str) -> io.Combo.Input:
+    """Who tells faces apart."""
+    return io.Combo.Input("recogniser", options=list(recognizers.CHOICES), tooltip=tooltip)
+
+
+def found_by(detector: str, model: Any = None) -> sources.FaceSources:
+    """What the inputs `detector` and `face_model` say."""
+    folders = files.searched_folders(files.INSIGHTFACE)
+    return sources.FaceSources("", None, None, detector, folders, model)
