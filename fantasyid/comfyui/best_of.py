@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate
 from ..evaluation.best_of import Take, best, scores
 from ..evaluation.metrics.measure import recognizer_or_why
 from ..face.draw import draw_sheet
-from .metrics import MeasureRequest, measure_clip, recogniser_folders
+from .metrics import MeasureRequest, measure_clip, recognizer_folders
 from .sampler import ReleasedSampler, SamplerState, run
 
 LEAST_SIDE = 4  # latent cells of a preview
@@ -97,7 +97,7 @@ def _require_likeness(request: MeasureRequest) -> None:
         reason = "no reference is connected"
     else:
         try:
-            _, reason = recognizer_or_why(request.recogniser, recogniser_folders())
+            _, reason = recognizer_or_why(request.recognizer, recognizer_folders())
         except ValueError as error:
             reason = str(error)
     if reason:

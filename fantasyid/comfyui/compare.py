@@ -47,7 +47,7 @@ def compare(clip: Any, request: MeasureRequest, height: int) -> tuple[Tensor, fl
         low, high = (pick(known, key=lambda f: f.rs or 0.0) for pick in (min, max))
         words = (
             f"Likeness {mean:.3f} on average over {len(known)} of {len(pictures)} frames "
-            f"({measured.recogniser}): best frame {high.number} with {high.rs:.3f}, worst frame "
+            f"({measured.recognizer}): best frame {high.number} with {high.rs:.3f}, worst frame "
             f"{low.number} with {low.rs:.3f}."
         )
     else:

@@ -24,7 +24,7 @@ BoundingBoxes = list[list[dict[str, Any]]]
 
 
 def check_photos(image: Tensor) -> Tensor:
-    """An IMAGE as `(B, H, W, 3)` float32 RGB in [0, 1] on the CPU; grey is spread, alpha dropped.
+    """An IMAGE as `(B, H, W, 3)` float32 RGB in [0, 1] on the CPU; gray is spread, alpha dropped.
 
     Raises:
         ValueError: There is no picture in it, it has no three colours, or non-finite values.
@@ -35,7 +35,7 @@ def check_photos(image: Tensor) -> Tensor:
         raise ValueError(f"the image input is empty: its shape is {tuple(image.shape)}")
     if (channels := image.shape[-1]) > 4:
         raise ValueError(
-            f"the image input has {channels} channels, expected grey, RGB or either with alpha"
+            f"the image input has {channels} channels, expected gray, RGB or either with alpha"
         )
     photos = image.float().cpu()
     photos = photos[..., :3] if channels > 2 else photos[..., :1].expand(-1, -1, -1, 3)

@@ -31,7 +31,7 @@ from .images import check_photos
 class MeasureRequest:
     """What to measure a clip with."""
 
-    recogniser: str  # one of `recognizer.CHOICES`
+    recognizer: str  # one of `recognizer.CHOICES`
     sources: FaceSources  # which detector; points, landmarks and boxes are not used
     choose: str  # which face a shot begins with, one of `faces.RULES`
     reference: Any  # FANTASYID_FACE, IMAGE or None
@@ -100,16 +100,16 @@ def measure_clip(clip: Any, request: MeasureRequest) -> Measured:
     )
 
 
-def fingerprint(recogniser: str) -> str:
+def fingerprint(recognizer: str) -> str:
     """Changes when a recogniser or FID's network comes or goes, so that the cache notices."""
     there = [str(importlib.util.find_spec("onnxruntime") is not None)]
     with contextlib.suppress(FileNotFoundError, ValueError):
-        there.append(_stat(find_recognizer(recogniser, recogniser_folders())))
+        there.append(_stat(find_recognizer(recognizer, recognizer_folders())))
     network = _inception_file()
     return repr((there, None if network is None else _stat(network)))
 
 
-def recogniser_folders() -> tuple[Path, ...]:
+def recognizer_folders() -> tuple[Path, ...]:
     """Where face recognisers may lie: `models/insightface` and `models/fantasyid`."""
     return (
         *searched_folders(INSIGHTFACE),
@@ -121,10 +121,10 @@ def _tools(request: MeasureRequest, missing: list[str]) -> Tools:
     """What measures; why something cannot be measured is appended to `missing`."""
     device = comfy.model_management.get_torch_device()
     detect = open_clip_detector(request.sources)
-    recogniser, why = recognizer_or_why(request.recogniser, recogniser_folders())
+    recognizer, why = recognizer_or_why(request.recognizer, recognizer_folders())
     if why:
         missing.append(f"No RS and IFS: {why}.")
-    references = [] if recogniser is None else _references(request, recogniser, missing)
+    references = [] if recognizer is None else _references(request, recognizer, missing)
     features, real = None, []
     if request.reference_set is not None:
         path = _inception_file()
@@ -136,11 +136,11 @@ def _tools(request: MeasureRequest, missing: list[str]) -> Tools:
         else:
             features = inception.open_features(path, device)
             real = [features(face.images[0]) for face in _faces(request, request.reference_set)]
-    return Tools(detect, request.choose, recogniser, references, features, real, device)
+    return Tools(detect, request.choose, recognizer, references, features, real, device)
 
 
 def _references(
-    request: MeasureRequest, recogniser: Recognizer, missing: list[str]
+    request: MeasureRequest, recognizer: Recognizer, missing: list[str]
 ) -> list[Embedding]:
     reference = request.reference
     if reference is None:
@@ -150,8 +150,8 @@ def _references(
         if reference.empty_reason:
             missing.append(f"No RS: the reference has no face: {reference.empty_reason}.")
             return []
-        return [embed_reference(reference, recogniser)]
-    return [embed_reference(face, recogniser) for face in _faces(request, reference, STOP)]
+        return [embed_reference(reference, recognizer)]
+    return [embed_reference(face, recognizer) for face in _faces(request, reference, STOP)]
 
 
 def _faces(request: MeasureRequest, image: Tensor, policy: str = CONTINUE) -> list[FaceCrops]:

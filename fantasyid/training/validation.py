@@ -262,7 +262,7 @@ def make_validation(config: Config, encoders: Encoders) -> Validation:
             if recognizer is None
             else (recognizer.embed(reference.float() / 255.0, FACE_TEMPLATE_PX),)
         )
-        tools = Tools(detect, recogniser=recognizer, references=known)
+        tools = Tools(detect, recognizer=recognizer, references=known)
         measured = measure(frames_of_pictures(video.float() / 255.0), tools)
         return {name: measured.mean(name) for name in MEASURED}
 

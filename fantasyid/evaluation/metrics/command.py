@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     add("clips", type=Path, nargs="+", metavar="CLIP", help="video files")
     add("--reference", type=Path, metavar="PHOTO", help="a photo of the person, for RS")
     add("--models", type=Path, metavar="DIR", help="ComfyUI's folder models")
-    add("--recogniser", choices=CHOICES, default=AUTO, help="for RS and IFS")
+    add("--recognizer", "--recogniser", choices=CHOICES, default=AUTO, help="for RS and IFS")
     add("--detector", choices=DETECTORS, default=DETECTORS[0], help="who finds the faces")
     add("--choose", choices=RULES, default="largest", help="which face a shot begins with")
     add("--out", type=Path, metavar="DIR", help="write JSON, CSV, plot and worst frames there")
@@ -80,19 +80,19 @@ def _tools(given: argparse.Namespace, missing: list[str]) -> Tools:
     roots = () if given.models is None else (given.models / "insightface",)
     sources = FaceSources("", None, None, given.detector, roots)
     folders = None if given.models is None else (*roots, given.models / "fantasyid")
-    recogniser, why = recognizer_or_why(given.recogniser, folders)
+    recognizer, why = recognizer_or_why(given.recognizer, folders)
     if why:
         missing.append(f"No RS and IFS: {why}.")
     references = []
-    if recogniser is not None and given.reference is not None:
+    if recognizer is not None and given.reference is not None:
         photo = torch.from_numpy(np.asarray(read_photo(given.reference).pixels)).float() / 255
         face = align_faces([photo], sources, FaceChoice(given.choose), SKIP)[0].crop
         if face.empty_reason:
             raise ValueError(f"{given.reference}: {face.empty_reason}")
-        references.append(embed_reference(face, recogniser))
-    elif recogniser is not None:
+        references.append(embed_reference(face, recognizer))
+    elif recognizer is not None:
         missing.append("No RS: name a photo of the person with --reference.")
-    return Tools(open_clip_detector(sources), given.choose, recogniser, references)
+    return Tools(open_clip_detector(sources), given.choose, recognizer, references)
 
 
 def _save(picture: Tensor, path: Path) -> None:

@@ -33,7 +33,7 @@ _Y, _X, _YY, _XX, _XY = range(5)
 
 
 def dense_flow(before: Tensor, now: Tensor) -> Tensor:
-    """Where every pixel of one grey picture went in the next.
+    """Where every pixel of one gray picture went in the next.
 
     Args:
         before: `(B, H, W)` in 0 to 255, on any device.

@@ -33,7 +33,7 @@ class Tools:
 
     detect: Callable[[Tensor], list[DetectedFace]]  # finds faces in `(h, w, 3)` RGB in [0, 1]
     choose: str = "largest"  # which face a shot begins with, one of `faces.RULES`
-    recogniser: Recognizer | None = None  # for RS and IFS, or None
+    recognizer: Recognizer | None = None  # for RS and IFS, or None
     references: Sequence[Embedding] = ()  # embeddings of the person
     # FID's features of a crop `(512, 512, 3)`, or None.
     features: Callable[[Tensor], Tensor] | None = None
@@ -123,7 +123,7 @@ class ClipMeasurer:
         return Measurement(
             tuple(self._frames),
             tuple(sorted(self._detectors)),
-            "" if self._tools.recogniser is None else self._tools.recogniser.words,
+            "" if self._tools.recognizer is None else self._tools.recognizer.words,
             self._fid(),
             (len(self._features), len(self._tools.real_features)),
             tuple((number, crop) for _, number, crop in self._worst.kept),
@@ -166,8 +166,8 @@ class ClipMeasurer:
             return cut_view(frame.color(), points)
 
         embedding = None
-        if tools.recogniser is not None:
-            embedding = tools.recogniser.embed(frame.color(), points)
+        if tools.recognizer is not None:
+            embedding = tools.recognizer.embed(frame.color(), points)
         if tools.features is not None:
             self._features.append(tools.features(crop()))
         mark = likeness(embedding, tools.references)
@@ -221,7 +221,7 @@ def recognizer_or_why(choice: str, folders: Sequence[Path] | None) -> tuple[Reco
         return None, str(error)
 
 
-def embed_reference(face: FaceCrops, recogniser: Recognizer) -> Embedding:
+def embed_reference(face: FaceCrops, recognizer: Recognizer) -> Embedding:
     """The embedding of an aligned face.
 
     Raises:
@@ -230,8 +230,8 @@ def embed_reference(face: FaceCrops, recogniser: Recognizer) -> Embedding:
     if face.empty_reason:
         raise ValueError(f"the reference has no face: {face.empty_reason}")
     if face.points is not None:
-        return recogniser.embed(face.photos[0], face.points.numpy())
-    return recogniser.embed(face.images[0], FACE_TEMPLATE_PX)
+        return recognizer.embed(face.photos[0], face.points.numpy())
+    return recognizer.embed(face.images[0], FACE_TEMPLATE_PX)
 
 
 def _scaled(face: DetectedFace, factor: float) -> DetectedFace:

@@ -46,7 +46,7 @@ class Measurement:
 
     frames: tuple[FrameValues, ...]  # in order
     detectors: tuple[str, ...]  # what found the faces, in words
-    recogniser: str  # what told them apart, with its licence; "" for nothing
+    recognizer: str  # what told them apart, with its licence; "" for nothing
     fid: float | None  # Frechet distance of Inception features of the face crops, or None
     fid_counts: tuple[int, int]  # how many crops of the clip and of the reference set it is of
     # Number and crop `(512, 512, 3)` uint8 of the frames least like the reference, worst first; of
@@ -96,8 +96,8 @@ def describe(measured: Measurement, missing: Sequence[str] = ()) -> str:
     if ifs is not None:
         pairs = measured.count("ifs")
         lines.append(f"IFS {ifs:.4f} (cosine to the frame before, {pairs} pairs).")
-    if measured.recogniser:
-        lines.append(f"Recogniser: {measured.recogniser}.")
+    if measured.recognizer:
+        lines.append(f"Recogniser: {measured.recognizer}.")
     if fm is not None:
         pixels = measured.mean("fm_px")
         lines.append(
@@ -146,7 +146,7 @@ def as_json(measured: Measurement) -> str:
         },
         "flow": f"{SETTINGS}; large faces reduced to {FACE_PX} pixels before",
         "detectors": list(measured.detectors),
-        "recogniser": measured.recogniser or None,
+        "recogniser": measured.recognizer or None,
         "per_frame": [asdict(frame) for frame in measured.frames],
     }
     return json.dumps(content, indent=1, allow_nan=False)

@@ -30,7 +30,7 @@ FACE_PX = 80
 
 # The head with its hair, in heights and widths of the face's box; the body is below it.
 _HEAD_ABOVE, _HEAD_BESIDE = 1.0, 0.8
-# Only places with texture tell where they went: least eigenvalue of the gradients, grey levels
+# Only places with texture tell where they went: least eigenvalue of the gradients, gray levels
 # of 255 squared per pixel, over a window of this width; every eighth pixel is asked.
 _LEAST_TEXTURE, _TEXTURE_WINDOW, _STEP = 4.0, 15, 8
 _LEAST_PLACES = 24
@@ -66,7 +66,7 @@ def face_motion(
     """The motion of one face between two frames.
 
     Args:
-        before: `(H, W)` grey in 0 to 255.
+        before: `(H, W)` gray in 0 to 255.
         now: The next frame.
         box: `(x0, y0, x1, y1)` of the face in `before`, pixels.
         device: Where the flow is calculated.
@@ -94,10 +94,10 @@ def face_motion(
 
 
 def _resize(picture: NDArray[np.float32], size: list[int], device: torch.device | str) -> Tensor:
-    grey = torch.from_numpy(np.ascontiguousarray(picture))[None, None]
+    gray = torch.from_numpy(np.ascontiguousarray(picture))[None, None]
     if list(picture.shape) != size:
-        grey = interpolate(grey, size, mode="bilinear", antialias=True)
-    return grey[0, 0].to(device)
+        gray = interpolate(gray, size, mode="bilinear", antialias=True)
+    return gray[0, 0].to(device)
 
 
 def _length(flow: Tensor) -> Tensor:
@@ -121,22 +121,22 @@ def surroundings(box: Box, height: int, width: int) -> Tensor:
     return ~(over_person & (y > y0 - _HEAD_ABOVE * (y1 - y0)))
 
 
-def camera_motion(flow: Tensor, grey: Tensor, box: Box) -> Tensor | None:
+def camera_motion(flow: Tensor, gray: Tensor, box: Box) -> Tensor | None:
     """The flow that the camera's motion causes.
 
     Places that move otherwise (hands, other people) weigh less from round to round.
 
     Args:
         flow: `(H, W, 2)` pixels.
-        grey: `(H, W)` the picture where the flow begins.
+        gray: `(H, W)` the picture where the flow begins.
         box: Of the face.
 
     Returns:
         `(H, W, 2)` on the device of `flow`; None where too little of the surroundings has
         texture, or no one motion explains a third of it.
     """
-    height, width = grey.shape
-    usable = surroundings(box, height, width).to(grey.device) & (texture(grey) > _LEAST_TEXTURE)
+    height, width = gray.shape
+    usable = surroundings(box, height, width).to(gray.device) & (texture(gray) > _LEAST_TEXTURE)
     rows, columns = torch.nonzero(usable[::_STEP, ::_STEP], as_tuple=True)
     if len(rows) < _LEAST_PLACES:
         return None
@@ -176,9 +176,9 @@ def _fit_similarity(places: NDArray, steps: NDArray) -> tuple[complex, complex] 
     return (turn, shift) if np.mean(residual < _FAR * _FINEST_PX) >= _LEAST_SHARE else None
 
 
-def texture(grey: Tensor) -> Tensor:
-    """`(H, W)` how firmly each place of a grey picture in 0 to 255 can be followed."""
-    padded = pad(grey[None, None].float(), (1, 1, 1, 1), "replicate")[0, 0]
+def texture(gray: Tensor) -> Tensor:
+    """`(H, W)` how firmly each place of a gray picture in 0 to 255 can be followed."""
+    padded = pad(gray[None, None].float(), (1, 1, 1, 1), "replicate")[0, 0]
     by_x = (padded[1:-1, 2:] - padded[1:-1, :-2]) / 2
     by_y = (padded[2:, 1:-1] - padded[:-2, 1:-1]) / 2
     products = torch.stack([by_x * by_x, by_x * by_y, by_y * by_y])[None]

@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--ablations", action="store_true", help="all variants")
     add("--share-layer", type=int, default=0, metavar="N", help="of the variant shared-layer")
     add("--models", type=Path, metavar="DIR", help="ComfyUI's folder models: recogniser, hashes")
-    add("--recogniser", choices=CHOICES, default=AUTO)
+    add("--recognizer", "--recogniser", choices=CHOICES, default=AUTO)
     add("--detector", choices=DETECTORS, default="auto", help="for measuring")
     add("--real", type=Path, metavar="DIR", help="photos of real faces, for FID")
     add("--device", default="cpu", help="on which FM and FID are calculated: cpu, cuda, ...")
@@ -152,7 +152,7 @@ def _run(
     journal = Journal(options.out / "journal.jsonl")
     choose = get_input(graph, "FantasyIDAlignFace", "choose", "nearest centre")
     settings = MeterSettings(
-        options.models, options.recogniser, options.detector, choose, options.real, options.device
+        options.models, options.recognizer, options.detector, choose, options.real, options.device
     )
     meter = Meter(settings, journal)
     runner = Runner(host, meter, journal, options.out)
@@ -238,7 +238,7 @@ def _command(options: argparse.Namespace) -> str:
         names = list(VARIANTS) if options.ablations else options.variants
         words.append(f"--variants {','.join(names)} --share-layer {options.share_layer}")
     words += [f"--{n} DIR" for n in ("models", "real") if getattr(options, n) is not None]
-    words.append(f"--recogniser {shlex.quote(options.recogniser)} --detector {options.detector}")
+    words.append(f"--recogniser {shlex.quote(options.recognizer)} --detector {options.detector}")
     return " ".join([*words, f"--device {options.device}"])
 
 

@@ -37,7 +37,7 @@ class MeterSettings:
     """What to measure with."""
 
     models: Path | None  # the host's folder `models`, where recogniser and Inception lie, or None
-    recogniser: str  # one of `recognizer.CHOICES`
+    recognizer: str  # one of `recognizer.CHOICES`
     detector: str  # one of `sources.DETECTORS`
     choose: str  # which face of a reference and of a shot, one of `faces.RULES`
     real: Path | None  # folder of photos of real faces for FID, or None
@@ -68,11 +68,11 @@ class Meter:
         self._settings = settings
         self.missing: list[str] = []
         self._people: dict[Path, tuple[list[Embedding], str]] = {}
-        self._recogniser, self._inception = self._find_recogniser(), self._find_inception()
+        self._recognizer, self._inception = self._find_recognizer(), self._find_inception()
         self.used: dict[str, Any] = {
             "detector": settings.detector,
             "choose": settings.choose,
-            "recogniser": _hash(self._recogniser and self._recogniser.path, journal),
+            "recogniser": _hash(self._recognizer and self._recognizer.path, journal),
             "inception": _hash(self._inception, journal),
             "real": {} if self._inception is None else _hashes(settings.real),
             "device": settings.device,
@@ -103,7 +103,7 @@ class Meter:
     @property
     def words(self) -> str:
         """The recogniser and its licence; "" without one."""
-        return "" if self._recogniser is None else self._recogniser.words
+        return "" if self._recognizer is None else self._recognizer.words
 
     @cached_property
     def _tools(self) -> Tools:
@@ -119,7 +119,7 @@ class Meter:
         return Tools(
             detect,
             settings.choose,
-            self._recogniser,
+            self._recognizer,
             [],
             features,
             real,
@@ -149,24 +149,24 @@ class Meter:
 
     def _reference(self, path: Path) -> tuple[list[Embedding], str]:
         """The embedding of a photo of the person, or none and why."""
-        recogniser = self._recogniser
-        if recogniser is None:
+        recognizer = self._recognizer
+        if recognizer is None:
             return [], ""
         if path not in self._people:
             face = self.align(_tensor(read_photo(path).pixels))
             if face.empty_reason:
                 self._people[path] = [], f"no RS: {face.empty_reason}"
             else:
-                self._people[path] = [embed_reference(face, recogniser)], ""
+                self._people[path] = [embed_reference(face, recognizer)], ""
         return self._people[path]
 
-    def _find_recogniser(self) -> Recognizer | None:
+    def _find_recognizer(self) -> Recognizer | None:
         models = self._settings.models
         folders = None if models is None else (models / "insightface", models / "fantasyid")
-        recogniser, why = recognizer_or_why(self._settings.recogniser, folders)
+        recognizer, why = recognizer_or_why(self._settings.recognizer, folders)
         if why:
             self.missing.append(f"No RS and IFS: {why}.")
-        return recogniser
+        return recognizer
 
     def _find_inception(self) -> Path | None:
         models, real = self._settings.models, self._settings.real

@@ -56,7 +56,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--models", type=Path, metavar="DIR", help="ComfyUI's folder `models`")
     parser.add_argument("--mirror", choices=MIRRORS, default=MIRRORS[0])
     parser.add_argument(
-        "--accept-licences", action="store_true", help="you have read the licenses and agree"
+        "--accept-licenses",
+        "--accept-licences",
+        action="store_true",
+        help="you have read the licenses and agree",
     )
     return parser
 
@@ -117,7 +120,7 @@ def _run(
     items: Sequence[ModelFile], places: Places, options: argparse.Namespace, *, substitutes: bool
 ) -> int:
     wanted = missing([i for i in items if not i.registration], places, substitutes=substitutes)
-    if not _agreed(options.accept_licences, wanted, places):
+    if not _agreed(options.accept_licenses, wanted, places):
         return USAGE
     downloader = Downloader(options.mirror, _Lines())
     try:

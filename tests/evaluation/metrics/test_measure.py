@@ -76,7 +76,7 @@ def stranger(astronaut: Tensor) -> list[Tensor]:
 
 @pytest.fixture(scope="module")
 def tools(person: list[Tensor]) -> Tools:
-    return Tools(detect, recogniser=RECOGNISER, references=[embed(person[0], POINTS)])
+    return Tools(detect, recognizer=RECOGNISER, references=[embed(person[0], POINTS)])
 
 
 def run(pictures: list[Tensor], tools: Tools) -> Measurement:
@@ -160,7 +160,7 @@ def test_a_pasted_photo_that_the_camera_carries_is_pasted_too(astronaut: Tensor)
         return [make_face((*(points.min(0) - 15), *(points.max(0) + 15)), points, 1.0, "stub")]
 
     reference = embed(astronaut, ASTRONAUT_POINTS)
-    panned = run(window, Tools(follow, recogniser=RECOGNISER, references=[reference]))
+    panned = run(window, Tools(follow, recognizer=RECOGNISER, references=[reference]))
     assert panned.mean("fm_px") == pytest.approx(4, rel=0.05)
     assert panned.mean("fm_still") == pytest.approx(0, abs=0.2)
     assert panned.copied
