@@ -34,7 +34,6 @@ def start_host(comfyui: Path, base: Path | None = None, cpu: bool = True) -> Non
     """Put the host's modules within reach.
 
     Args:
-        comfyui: Its folder.
         base: Where its models, inputs and outputs go; a new folder without.
         cpu: Compute there, also where there is a GPU.
     """

@@ -60,7 +60,6 @@ class Interpreter:
     """A Python that has been asked what it can do.
 
     Args:
-        path: the executable.
         version: of Python, such as "3.11.7".
         torch: version of torch, "" where it does not import.
         cuda: whether torch sees a CUDA device.
@@ -183,7 +182,6 @@ def ensure_venv(root: Path, tests: bool, verbose: bool) -> Interpreter:
     """Bring `.venv` to the state that the lists describe, without any network where it is so.
 
     Args:
-        root: the project folder.
         tests: whether the packages of the test suite are wanted too.
         verbose: show all that pip says.
     """

@@ -40,7 +40,6 @@ def prepare_base(base: Path, *others: Path) -> Path:
     """Create a base directory with a link to this project in it; what is there stays.
 
     Args:
-        base: The directory.
         others: More folders of nodes to link.
     """
     for name in ("custom_nodes", "models", "input", "output", "temp", "user/default"):

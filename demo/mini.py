@@ -52,7 +52,6 @@ def graph_of(take: Take, photo: str | None, seed: int | None) -> Graph:
     """The bundled graph for one video.
 
     Args:
-        take: Who and what.
         photo: File in the server's input folder whose face takes the drawn person's place.
         seed: Of the noise; None keeps the graph's.
     """

@@ -43,7 +43,6 @@ class Server:
 
     Args:
         comfyui: the folder of ComfyUI.
-        base: its base directory.
         options: of its command line, such as `--cpu`.
         port: where it listens; None for a free one.
         log: file that receives all it writes; None for one in the base directory.

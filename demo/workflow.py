@@ -40,7 +40,6 @@ def adapt(
     """A copy of the bundled workflow for this run.
 
     Args:
-        graph: the bundled workflow.
         names: role -> name of the model file.
         image: the photo's file name in the server's input folder.
         prompt: text for the positive conditioning; None keeps the workflow's.

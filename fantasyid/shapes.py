@@ -24,7 +24,6 @@ class ShapeReader:
         """The shape of one entry, checked.
 
         Args:
-            name: The entry.
             expected: One number per axis; None where every size is allowed.
 
         Raises:

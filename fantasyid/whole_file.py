@@ -24,7 +24,6 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object], *, replace: boo
 
     Args:
         path: Of the file; missing folders are made.
-        write: Writes the content.
         replace: Whether an older file may be replaced.
 
     Raises:
@@ -58,7 +57,6 @@ def write_numbered(folder: Path, stem: str, number: int, contents: Mapping[str, 
     """Write files of one name and different endings under the first number that is free.
 
     Args:
-        folder: Where to.
         stem: What stands before the number.
         number: The first that is tried.
         contents: Ending to content; the first one is the file by which the number is taken.

@@ -180,7 +180,6 @@ def check_learned_size(model: Any, height: int, width: int) -> None:
     """Refuse latents that a learned position table has no room for.
 
     Args:
-        model: MODEL.
         height: Latent rows.
         width: Latent columns.
 

@@ -47,7 +47,6 @@ def identity_from_photos(
 
     Args:
         image: `(B, H, W, 3)` photos of one person.
-        parts: The models.
         sources: Who finds the faces.
         choice: Which face of each photo is meant.
         policy: One of `align.NO_FACE_POLICIES`.

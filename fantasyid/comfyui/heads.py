@@ -26,7 +26,6 @@ def load_geometry(path: Path, adapter: Any | None) -> FaceGeometry:
     """A head from a PLY, OBJ or GLB file.
 
     Args:
-        path: The file.
         adapter: `weights.Adapter` whose mesh tables give triangles to a file without any.
 
     Raises:
@@ -138,7 +137,6 @@ def edit_geometry(
 
     Args:
         geometry: The head; an empty one is handed on with its reason.
-        edit: What to change.
         size: Edge of each picture.
         second: The head to blend in.
         deca: `weights.Deca`, for shape components.

@@ -24,7 +24,6 @@ def save_identity(identity: Identity, prefix: str, note: str) -> Path:
     """Write an identity to the host's output folder.
 
     Args:
-        identity: The identity.
         prefix: The file's name before its number; folders and the host's %date% words work.
         note: Replaces the note that the identity carries, unless it is blank.
 

@@ -143,10 +143,6 @@ class ReleasedSampler(comfy.samplers.Sampler):
 def check_latent(model: Any, shape: tuple[int, ...]) -> None:
     """Refuse latents that the model cannot place.
 
-    Args:
-        model: MODEL.
-        shape: Of the latents.
-
     Raises:
         ValueError: Not a video latent, a height or width that the model has no positions for, or
             more frames than were trained without context windows on the MODEL.

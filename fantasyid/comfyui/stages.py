@@ -140,7 +140,6 @@ def compute_vertices(
         mode: "as released" reads the whole photo and applies shape, expression, jaw and head
             rotation; "neutral (paper)" reads the square around the face and keeps the shape alone;
             "custom" does what `custom` says.
-        custom: For "custom".
 
     Returns:
         The heads; their `source` says which part of the photo was read and what was kept.

@@ -95,8 +95,6 @@ def memory_finding(size: VideoSize, needed: Estimate, free: int | None, where: s
     """Whether sampling a size fits.
 
     Args:
-        size: Of the video.
-        needed: The estimate.
         free: Bytes that the weights and the run may take, or None where nothing tells.
         where: Of which memory.
     """

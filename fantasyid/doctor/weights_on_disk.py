@@ -160,7 +160,6 @@ def check_files(
     Args:
         places: Folder name of the host to the folders behind it.
         deep: Compare SHA-256 too, which reads every byte.
-        items: The table.
         report: Called with the bytes of each piece that is hashed; may raise to stop.
     """
     search = _Search(places)

@@ -117,8 +117,6 @@ def choose_face(
 
     Args:
         faces: In any order.
-        width: Of the photo.
-        height: Of the photo.
         rule: One of `RULES`; "nearest centre" is released behavior.
         index: 0 for the first face by that rule, 1 for the second, ...
 

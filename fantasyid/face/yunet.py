@@ -32,7 +32,6 @@ def decode(outputs: Mapping[str, NDArray], height: int, width: int) -> tuple[Arr
             `(1, cells, 1 | 1 | 4 | 10)`, row by row; places are in strides from the cell's corner,
             sides of boxes are logarithms.
         height: Of the network's input in pixels, a multiple of 32.
-        width: Likewise.
 
     Returns:
         Boxes `(N, 4)`, points `(N, 5, 2)`, scores `(N,)`: the geometric mean of the two that the

@@ -75,10 +75,8 @@ def edit_vertices(
 
     Args:
         vertices: `(5023, 3)` meters.
-        edit: What to change.
         second: `(5023, 3)` of the head to blend in; laid onto the first before, so that neither
             its pose nor its place is blended.
-        flame: For shape components.
 
     Returns:
         `(5023, 3)` in the type of `vertices`; the same bits where nothing is changed.

@@ -29,9 +29,6 @@ CLAY = {
 def parse_glb(content: bytes) -> tuple[np.ndarray, np.ndarray]:
     """Vertices and triangles of the first primitive of the first mesh.
 
-    Args:
-        content: The whole file.
-
     Returns:
         `(V, 3)` float32 in file order and `(T, 3)` int64. Transforms of nodes are not applied.
 

@@ -39,9 +39,6 @@ class Element(NamedTuple):
 def parse_ply(content: bytes) -> tuple[np.ndarray, np.ndarray]:
     """Vertices and triangles of a PLY file; polygons are cut into fans.
 
-    Args:
-        content: The whole file.
-
     Returns:
         `(V, 3)` float32 in file order and `(T, 3)` int32, empty without faces.
 

@@ -27,7 +27,6 @@ def slider_movement(name: str, frame: HeadFrame, vertices: Tensor) -> Tensor:
 
     Args:
         name: One of `SLIDERS_MM`.
-        frame: The head's frame.
         vertices: `(5023, 3)` meters in model space.
 
     Returns:

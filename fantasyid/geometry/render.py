@@ -38,8 +38,6 @@ def rasterize(
         vertices_px: `(V, 3)`: x to the right and y down in pixels, the first pixel's center being
             (0.5, 0.5); larger z is farther away.
         triangles: `(T, 3)`, visible from both sides.
-        height: Rows.
-        width: Columns.
 
     Returns:
         triangle_id `(H, W)` int64, -1 where there is none; barycentrics `(H, W, 3)`, zero where

@@ -80,7 +80,6 @@ def identity_hooks(
     """The hooks of one identity at the released strength, as training wants them.
 
     Args:
-        injectors: Of the checkpoint.
         keys_values: From `LayerKeysValues`, one pair per injector; inside a graph or stored.
     """
     hooks = []

@@ -97,7 +97,6 @@ def read_photos(folder: Path, report: FolderReport) -> Iterator[Photo | None]:
     """Every file of a folder in turn, one in memory at a time; None for one that is left out.
 
     Args:
-        folder: Of the photos.
         report: Is filled on the way.
 
     Raises:
@@ -126,7 +125,6 @@ def read_photo(path: Path, most_pixels: int = MOST_PIXELS) -> Photo:
     `GROUND`, and the first picture of an animation is taken.
 
     Args:
-        path: Of the file.
         most_pixels: A larger picture is refused by its header, before it is unpacked.
 
     Raises:

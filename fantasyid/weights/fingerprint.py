@@ -22,7 +22,6 @@ def sha256_of_file(path: Path, report: Callable[[int], object] = lambda _: None)
     """SHA-256 of a file, as 64 hexadecimal digits.
 
     Args:
-        path: The file.
         report: Called with the number of bytes of each piece that was read; may raise to stop.
     """
     digest = hashlib.sha256()

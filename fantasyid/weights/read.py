@@ -22,7 +22,6 @@ def read_weights(
     """Read a file of weights: safetensors or torch, told apart by its content.
 
     Args:
-        path: The file.
         read_safetensors: Opens a safetensors file whose header was found right; by default the
             library's own function.
 

@@ -90,7 +90,6 @@ def _filter(picture: Tensor, down: Tensor, across: Tensor, mode: str = "replicat
     """A picture `(B, 1, H, W)` filtered by D columns of weights, then by rows of weights.
 
     Args:
-        picture: What is filtered.
         down: `(D, taps)` from top to bottom.
         across: `(C, D, taps)` from left to right: sums of the D.
         mode: How the picture goes on beyond its edges.

@@ -30,7 +30,6 @@ def open_features(path: Path, device: torch.device | str) -> Features:
     """FID's features of one picture.
 
     Args:
-        path: The file.
         device: Where the network runs.
 
     Returns:

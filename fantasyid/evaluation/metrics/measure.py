@@ -62,7 +62,6 @@ def measure(
 
     Args:
         frames: Of the clip, in order.
-        tools: What measures.
         tick: Called with the number of each frame that is done; may raise to interrupt.
 
     Raises:

@@ -82,7 +82,6 @@ def describe(measured: Measurement, missing: Sequence[str] = ()) -> str:
     """What was measured, in sentences.
 
     Args:
-        measured: A clip.
         missing: Why some values are not there, a sentence each.
     """
     total, found = len(measured.frames), measured.count("box")

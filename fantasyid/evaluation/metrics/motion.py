@@ -129,7 +129,6 @@ def camera_motion(flow: Tensor, gray: Tensor, box: Box) -> Tensor | None:
     Args:
         flow: `(H, W, 2)` pixels.
         gray: `(H, W)` the picture where the flow begins.
-        box: Of the face.
 
     Returns:
         `(H, W, 2)` on the device of `flow`; None where too little of the surroundings has

@@ -59,7 +59,6 @@ def parse_lines(data: bytes, path: Path) -> tuple[list[Entry], int]:
     """The entries of a journal, and how many of its bytes are whole lines.
 
     Args:
-        data: All bytes.
         path: Where they come from, for the error.
 
     Raises:

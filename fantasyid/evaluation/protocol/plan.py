@@ -114,7 +114,6 @@ def make_plan(
     Args:
         graph: From `with_settings`.
         references: Each meets every prompt.
-        prompts: Texts.
         wishes: Seeds and variants.
 
     Raises:

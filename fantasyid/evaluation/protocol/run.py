@@ -45,7 +45,6 @@ class Runner:
 
     Args:
         host: Where they are made.
-        meter: What measures them.
         journal: What was done so far.
         out: Folder of the results.
     """
@@ -59,7 +58,6 @@ class Runner:
         """Make what is not made and measure what is not measured, in order.
 
         Args:
-            jobs: All of them.
             tick: Called with each one that needs nothing more.
 
         Raises:

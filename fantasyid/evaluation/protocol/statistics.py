@@ -38,7 +38,6 @@ def bootstrap_mean(
 
     Args:
         values: One per video; None (nothing to measure) is left out, never a zero.
-        resamples: How often.
         level: Share of the means inside the interval, between 0 and 1.
         seed: Of the draws: the same values give the same interval.
     """

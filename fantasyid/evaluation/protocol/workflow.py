@@ -138,8 +138,6 @@ def for_video(graph: Graph, photo: str, prompt: str, seed: int) -> Graph:
     Args:
         graph: With the settings of all videos.
         photo: Its name in the host's input folder.
-        prompt: Text.
-        seed: Of the noise.
     """
     graph = copy.deepcopy(graph)
     set_input(graph, "LoadImage", "image", photo)

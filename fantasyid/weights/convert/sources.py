@@ -88,8 +88,6 @@ def cast(stored: Stored, dtype: torch.dtype, name: str) -> Stored:
 
     Args:
         stored: A tensor; one that is not of a floating type stays as it is.
-        dtype: The precision wanted.
-        name: For the error.
 
     Raises:
         ValueError: While it is read: a finite value is too large for the precision.

@@ -86,7 +86,6 @@ def convert_file(
     Nothing in the file is run. The loaders read the result as they read the original.
 
     Args:
-        path: The published file.
         to: Where the result goes; by default beside it, with its name.
         overwrite: Replace a file that is there.
         report: Called with the progress; may raise to stop.

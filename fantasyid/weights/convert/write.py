@@ -93,7 +93,6 @@ def write_files(
     """Write files, going on where an earlier run was stopped.
 
     Args:
-        plans: What to write.
         overwrite: Replace files that are there; without it, only a file that this very
             conversion has finished before may be there, and is left as it is.
         report: Called often; an exception that it raises stops the work, which can be resumed.

@@ -70,11 +70,9 @@ def fetch(
     """Fetch a file, going on where an earlier run was stopped.
 
     Args:
-        remote: What to fetch.
         target: Its final path; folders are made.
         validate: Reads the finished bytes; raises ValueError or OSError where they are wrong.
         report: Called often; an exception that it raises stops the download, which can be resumed.
-        retry: Timeouts and attempts.
 
     Returns:
         Whether it was fetched; False where a file of that name was there.

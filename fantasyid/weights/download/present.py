@@ -40,7 +40,6 @@ def find(item: ModelFile, places: Places, *, substitutes: bool = False) -> Path 
 
     Args:
         item: The file; a transformer counts only if all its pieces are there.
-        places: The folders.
         substitutes: Whether a file that does the same work will do.
     """
     if item.kind == "transformer":

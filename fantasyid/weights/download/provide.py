@@ -42,7 +42,6 @@ class Downloader:
         Files that are there are never touched. The licenses are the caller's to show and ask for.
 
         Args:
-            items: What is wanted.
             places: Where it is looked for, and where it goes.
             substitutes: Whether a file that does the same work will do.
         """

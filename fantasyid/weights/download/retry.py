@@ -150,7 +150,6 @@ def watched(
         pieces: Makes the iterator, in the thread.
         timeout: Seconds within which each piece must come.
         tick: Called between pieces and every `TICK` seconds; may raise to stop.
-        url: For the message.
 
     Raises:
         TransientError: No piece came in time.

@@ -44,7 +44,6 @@ def validate_content(path: Path, kind: str) -> None:
     """Read a file as its kind.
 
     Args:
-        path: The file.
         kind: A key of `CHECKS`.
 
     Raises:
