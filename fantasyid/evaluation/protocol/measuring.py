@@ -143,9 +143,9 @@ class Meter:
 
     def likeness(self, face: FaceCrops, person: Sequence[Embedding]) -> float | None:
         """Cosine of an aligned face to a person's; None where nothing can be compared."""
-        if self._recogniser is None or not person:
+        if self._recognizer is None or not person:
             return None
-        return likeness(embed_reference(face, self._recogniser), person)
+        return likeness(embed_reference(face, self._recognizer), person)
 
     def _reference(self, path: Path) -> tuple[list[Embedding], str]:
         """The embedding of a photo of the person, or none and why."""
