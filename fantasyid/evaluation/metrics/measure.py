@@ -14,6 +14,7 @@ from torch import Tensor
 from ...face.crop import FACE_TEMPLATE_PX, cut_view
 from ...face.faces import DetectedFace, choose_face, face_nearest_box
 from ...face.points import points_from_box
+from ...face.pose import fit_face
 from ...face.recognizer import NONE, Embedding, Recognizer, find_recognizer, open_recognizer
 from ...identity import FaceCrops
 from ...views.frames import ClipFrame, is_cut
@@ -107,6 +108,7 @@ class ClipMeasurer:
                 fm=motion.percent if motion else None,
                 fm_still=motion.still_percent if motion else None,
                 fm_px=motion.px if motion else None,
+                yaw_deg=_yaw_deg(face),
             )
         )
         self._before, self._face, self._embedding = frame.gray, face, embedding
@@ -126,6 +128,7 @@ class ClipMeasurer:
             self._fid(),
             (len(self._features), len(self._tools.real_features)),
             tuple((number, crop) for _, number, crop in self._worst.kept),
+            torch.stack([*self._features]).cpu() if self._features else None,
         )
 
     def _find(self, frame: ClipFrame, cut: bool) -> DetectedFace | None:
@@ -231,6 +234,15 @@ def embed_reference(face: FaceCrops, recognizer: Recognizer) -> Embedding:
     if face.points is not None:
         return recognizer.embed(face.photos[0], face.points.numpy())
     return recognizer.embed(face.images[0], FACE_TEMPLATE_PX)
+
+
+def _yaw_deg(face: DetectedFace | None) -> float | None:
+    """Where a head looks; None where only a box is known."""
+    if face is None:
+        return None
+    if face.pose_deg is not None:
+        return face.pose_deg[0]
+    return None if face.points is None else fit_face(face.points).pose.yaw
 
 
 def _scaled(face: DetectedFace, factor: float) -> DetectedFace:

@@ -23,6 +23,10 @@ COPIED_RS, COPIED_FM = 0.7, 0.3
 FID_NEEDS = 2048
 
 
+# Degrees of |yaw| of each kind of view.
+YAW_BINS = {"frontal": (0.0, 15.0), "half": (15.0, 45.0), "profile": (45.0, 180.0)}
+
+
 @dataclass(frozen=True, slots=True)
 class FrameValues:
     """The values of one frame; None where there is nothing to measure."""
@@ -38,6 +42,7 @@ class FrameValues:
     fm: float | None  # motion since the frame before, percent of the face's size
     fm_still: float | None  # the same without the camera's motion
     fm_px: float | None  # `fm` in pixels
+    yaw_deg: float | None  # where the head looks, positive: to the right of the picture
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,7 @@ class Measurement:
     # Number and crop `(512, 512, 3)` uint8 of the frames least like the reference, worst first; of
     # those that move most where there is no recogniser.
     worst: tuple[tuple[int, Tensor], ...]
+    features: Tensor | None = None  # (N, C) Inception features of the face crops, where taken
 
     def mean(self, name: str) -> float | None:
         """The mean of a value of `FrameValues` over the frames that have it."""
@@ -60,6 +66,17 @@ class Measurement:
     def count(self, name: str) -> int:
         """How many frames have a value."""
         return sum(getattr(frame, name) is not None for frame in self.frames)
+
+    def rs_by_yaw(self) -> dict[str, float | None]:
+        """The mean RS of frames by where the head looks: likeness is easy from the front."""
+        return {
+            name: mean_known(
+                frame.rs
+                for frame in self.frames
+                if frame.yaw_deg is not None and low <= abs(frame.yaw_deg) < high
+            )
+            for name, (low, high) in YAW_BINS.items()
+        }
 
     @property
     def copied(self) -> bool:
@@ -92,6 +109,11 @@ def describe(measured: Measurement, missing: Sequence[str] = ()) -> str:
     rs, ifs, fm, still = (measured.mean(name) for name in ("rs", "ifs", "fm", "fm_still"))
     if rs is not None:
         lines.append(f"RS {rs:.4f} (cosine to the reference, {measured.count('rs')} frames).")
+        by_yaw = {name: mean for name, mean in measured.rs_by_yaw().items() if mean is not None}
+        if set(by_yaw) - {"frontal"}:
+            lines.append(
+                "RS by view: " + ", ".join(f"{n} {m:.4f}" for n, m in by_yaw.items()) + "."
+            )
     if ifs is not None:
         pairs = measured.count("ifs")
         lines.append(f"IFS {ifs:.4f} (cosine to the frame before, {pairs} pairs).")
@@ -132,6 +154,7 @@ def as_json(measured: Measurement) -> str:
         "frames": len(measured.frames),
         "frames_with_face": measured.count("box"),
         "mean": {name: measured.mean(name) for name in names},
+        "rs_by_yaw": measured.rs_by_yaw(),
         "counts": {name: measured.count(name) for name in names},
         "fid": measured.fid,
         "fid_crops": list(measured.fid_counts),

@@ -166,7 +166,7 @@ def _run(
         folder = write_scores(items, videos, meter, journal, options.out)
         sys.stdout.write(f"{ABSENT}\nOpenS2V-Eval: {folder}\n")
     rows = make_rows(jobs, journal, meter.id)
-    sys.stdout.write(as_markdown(summarize(rows)))
+    sys.stdout.write(as_markdown(summarize(rows, _pooled(options, jobs, meter))))
     for words in meter.missing:
         sys.stdout.write(f"{words}\n")
     failed = [row for row in rows if row.note.startswith("no video")]
@@ -181,7 +181,7 @@ def _report(
 ) -> Path:
     """Write table and report of what there is."""
     rows = make_rows(jobs, journal, meter.id)
-    summaries = summarize(rows)
+    summaries = summarize(rows, _pooled(options, jobs, meter))
     facts = _facts(options, graph, jobs, journal, meter)
     sheets = {job.id: measured_path(job, meter, options.out).with_suffix(".jpg") for job in jobs}
     path = options.out / "report.html"
@@ -191,6 +191,15 @@ def _report(
     made_at = time.strftime("%Y-%m-%d %H:%M:%S %z")
     write_text(path, make_report(rows, summaries, facts, sheets, made_at))
     return path
+
+
+def _pooled(options: argparse.Namespace, jobs: list[Job], meter: Meter) -> dict[str, float | None]:
+    """FID of all videos of a variant together."""
+    paths: dict[str, list[Path]] = {}
+    for job in jobs:
+        features = measured_path(job, meter, options.out).with_suffix(".safetensors")
+        paths.setdefault(job.variant, []).append(features)
+    return {variant: meter.pooled_fid(files) for variant, files in paths.items()}
 
 
 def _facts(

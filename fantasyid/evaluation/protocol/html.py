@@ -12,7 +12,7 @@ import jinja2
 
 from .measuring import COLUMNS
 from .statistics import LEVEL, RESAMPLES, SEED
-from .table import HEADS, Row, Summary, difference_table, main_table, shown_value
+from .table import HEADS, Row, Summary, difference_table, main_table, shown_value, yaw_table
 from .variants import VARIANTS
 
 _PAGE = """
@@ -47,6 +47,10 @@ IFS: to the frame before; FM: motion of the face in percent of its size per fram
 face crops of each video against photos of real faces. Frames without a face and videos that \
 could not be made are left out and counted, never taken for zero.</p>
 {{ table(*means) }}
+<h2>Likeness by view</h2>
+<p>RS over the frames whose face looks that far to a side, where the detector tells five points; \
+and FID of the face crops of all videos together, which is lower than the mean over videos.</p>
+{{ table(*by_yaw) }}
 {% if differences[1] %}<h2>Ablations</h2>
 <p>Difference to the full model, over pairs of videos with the same photo, prompt and seed. The \
 paper trained a model for each row; here one trained model runs without a part, and only without \
@@ -116,6 +120,7 @@ def make_report(
         done=sum(row.frames > 0 for row in rows),
         failed=sum(row.note.startswith("no video") for row in rows),
         means=main_table(summaries),
+        by_yaw=yaw_table(summaries),
         differences=difference_table(summaries),
         videos=videos,
         video_heads=("reference", "prompt", "seed", "variant", *HEADS, "faces found", "note"),

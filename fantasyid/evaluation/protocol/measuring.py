@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ...face.align import SKIP, FaceChoice, align_faces
@@ -22,12 +23,14 @@ from ...views.frames import ClipFrame, Frames, frames_of_video
 from ...views.photos import FolderReport, list_files, read_photo, read_photos
 from ...weights.fingerprint import sha256_of_file
 from ..metrics import inception
+from ..metrics.frechet import frechet_distance
 from ..metrics.measure import Tools, embed_reference, likeness, measure, recognizer_or_why
-from ..metrics.measurement import Measurement, as_json
+from ..metrics.measurement import YAW_BINS, Measurement, as_json
 from .hashes import remembered_sha256, sha256_of_code, sha256_of_value
 from .journal import Journal
 
 COLUMNS = ("rs", "ifs", "fm", "fid")
+BY_YAW = tuple(f"rs_{name}" for name in YAW_BINS)
 _SHEET_FRAMES, _THUMB_PX, _GAP = 8, 160, 4
 _GROUND, _BOX = (24, 24, 26), (60, 220, 90)
 
@@ -48,11 +51,12 @@ class MeterSettings:
 class MeasuredVideo:
     """The numbers of one video."""
 
-    # Of each of `COLUMNS`, None where nobody measured it; `faces` found in `frames`; `detectors`;
-    # and `note`, why RS is not there.
+    # Of each of `COLUMNS` and `BY_YAW`, None where nobody measured it; `faces` found in `frames`;
+    # `detectors`; and `note`, why RS is not there.
     values: dict[str, Any]
     json: str  # all numbers of all frames
     sheet: bytes  # JPEG of frames in a row, the face marked
+    features: Tensor | None  # (N, C) of the face crops, for the pooled FID
 
 
 class Meter:
@@ -92,13 +96,28 @@ class Meter:
         measured = measure(frames, replace(self._tools, references=person))
         values: dict[str, Any] = {name: measured.mean(name) for name in ("rs", "ifs", "fm")}
         values |= {
+            **{f"rs_{name}": mean for name, mean in measured.rs_by_yaw().items()},
             "fid": measured.fid,
             "faces": measured.count("box"),
             "frames": len(measured.frames),
             "detectors": list(measured.detectors),
             "note": note,
         }
-        return MeasuredVideo(values, as_json(measured), _sheet(measured, thumbs))
+        sheet = _sheet(measured, thumbs)
+        return MeasuredVideo(values, as_json(measured), sheet, measured.features)
+
+    def pooled_fid(self, files: Iterable[Path]) -> float | None:
+        """FID of the face crops of many videos together.
+
+        Args:
+            files: Features of each, as the runner keeps them; those that are absent do not count.
+        """
+        pooled = [load_file(path)["features"] for path in files if path.is_file()]
+        if not pooled or len(self._tools.real_features) < 2:
+            return None
+        real = torch.stack([*self._tools.real_features]).double().numpy()
+        together = torch.cat(pooled).double().numpy()
+        return frechet_distance(together, real) if len(together) > 1 else None
 
     @property
     def words(self) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from safetensors.torch import save
 
 from ...views.frames import frames_of_video
 from ...views.photos import read_photo
@@ -218,6 +219,9 @@ class Runner:
         path = measured_path(job, self._meter, self._out)
         write_text(path.with_suffix(".json"), found.json)
         write_whole(path.with_suffix(".jpg"), lambda file: file.write(found.sheet))
+        if found.features is not None:
+            features = save({"features": found.features.half()})
+            write_whole(path.with_suffix(".safetensors"), lambda file: file.write(features))
         self._journal.add("measured", key, **found.values)
 
 
@@ -227,7 +231,7 @@ def measured_key(job: Job, meter: str) -> str:
 
 
 def measured_path(job: Job, meter: Meter, out: Path) -> Path:
-    """Of a job's frame values (.json) and contact sheet (.jpg), without suffix."""
+    """Of a job's frame values (.json), contact sheet (.jpg) and features (.safetensors)."""
     return out / "measured" / meter.id / job.id
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..metrics.measurement import YAW_BINS
 from .journal import Journal
-from .measuring import COLUMNS
+from .measuring import BY_YAW, COLUMNS
 from .plan import Job
 from .run import FAILED, MADE, measured_key
 from .statistics import Estimate, bootstrap_mean
@@ -18,6 +19,7 @@ from .variants import FULL, VARIANTS
 
 # Name, direction that is better, and decimals of each column.
 SHOWN = {"rs": ("RS", "↑", 3), "ifs": ("IFS", "↑", 3), "fm": ("FM", "↑", 3), "fid": ("FID", "↓", 1)}
+YAW_HEADS = tuple(f"{title} {low:.0f} to {high:.0f}°" for title, (low, high) in YAW_BINS.items())
 HEADS = tuple(f"{title} {arrow}" for title, arrow, _ in SHOWN.values())
 
 
@@ -35,6 +37,9 @@ class Row:
     ifs: float | None  # cosine to the frame before
     fm: float | None  # motion, percent of the face's size per frame
     fid: float | None  # of the face crops
+    rs_frontal: float | None  # RS of frames by |yaw|, see `measurement.YAW_BINS`
+    rs_half: float | None
+    rs_profile: float | None
     faces: int  # frames with a face
     frames: int  # all frames; 0 where there is no video
     note: str  # why something is not there; "" for nothing
@@ -55,6 +60,7 @@ class Summary:
     # Per column, to the full model, over the pairs of videos with the same photo, prompt and seed;
     # none for the full model itself.
     differences: dict[str, Estimate]
+    pooled_fid: float | None = None  # of the face crops of all videos together
 
 
 def make_rows(jobs: Iterable[Job], journal: Journal, meter: str) -> list[Row]:
@@ -82,6 +88,7 @@ def _row(job: Job, journal: Journal, meter: str) -> Row:
         ifs=values.get("ifs"),
         fm=values.get("fm"),
         fid=values.get("fid"),
+        **{name: values.get(name) for name in BY_YAW},
         faces=values.get("faces", 0),
         frames=values.get("frames", 0),
         note=note,
@@ -90,8 +97,15 @@ def _row(job: Job, journal: Journal, meter: str) -> Row:
     )
 
 
-def summarize(rows: Sequence[Row]) -> list[Summary]:
-    """One summary for each variant, in the order of `VARIANTS`."""
+def summarize(
+    rows: Sequence[Row], pooled: Mapping[str, float | None] | None = None
+) -> list[Summary]:
+    """One summary for each variant, in the order of `VARIANTS`.
+
+    Args:
+        rows: One per video.
+        pooled: Variant -> its FID over all videos together.
+    """
     full = {(r.reference, r.prompt, r.seed): r for r in rows if r.variant == FULL}
     found = []
     for variant in VARIANTS:
@@ -106,10 +120,11 @@ def summarize(rows: Sequence[Row]) -> list[Summary]:
                 sum(row.note.startswith("no video") for row in own),
                 sum(row.faces for row in own),
                 sum(row.frames for row in own),
-                {name: bootstrap_mean([getattr(r, name) for r in own]) for name in COLUMNS},
+                {n: bootstrap_mean([getattr(r, n) for r in own]) for n in (*COLUMNS, *BY_YAW)},
                 {name: bootstrap_mean(_differences(pairs, name)) for name in COLUMNS}
                 if variant != FULL and full
                 else {},
+                (pooled or {}).get(variant),
             )
         )
     return found
@@ -157,6 +172,19 @@ def main_table(summaries: Sequence[Summary]) -> Table:
     return ("", *HEADS, "faces found", "videos"), lines
 
 
+def yaw_table(summaries: Sequence[Summary]) -> Table:
+    """Heads and lines: likeness by where the head looks, and FID pooled over all videos."""
+    lines = [
+        [
+            VARIANTS[s.variant].title,
+            *(shown(s.means[name], "rs") for name in BY_YAW),
+            "-" if s.pooled_fid is None else f"{s.pooled_fid:.1f}",
+        ]
+        for s in summaries
+    ]
+    return ("", *(f"RS {head}" for head in YAW_HEADS), "FID, pooled"), lines
+
+
 def difference_table(summaries: Sequence[Summary]) -> Table:
     """Heads and lines: the differences of the other variants to the full model."""
     lines = [
@@ -170,6 +198,7 @@ def difference_table(summaries: Sequence[Summary]) -> Table:
 def as_markdown(summaries: Sequence[Summary]) -> str:
     """Both tables."""
     text, differences = _lines(main_table(summaries)), difference_table(summaries)
+    text += f"\n{_lines(yaw_table(summaries))}"
     if differences[1]:
         text += "\nDifference to the full model, same photo, prompt and seed:\n\n"
         text += _lines(differences)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fantasyid.evaluation.metrics.frechet import frechet_distance
 from fantasyid.evaluation.metrics.measure import likeness
-from fantasyid.evaluation.metrics.measurement import mean_known
+from fantasyid.evaluation.metrics.measurement import FrameValues, Measurement, mean_known
 from fantasyid.face.recognizer import unit
 
 E1, E2 = np.array([1.0, 0.0]), np.array([0.0, 1.0])
@@ -33,6 +33,16 @@ def test_likeness_of_known_angles() -> None:
 def test_what_cannot_be_compared_is_left_out_and_never_zero() -> None:
     assert likeness(None, [E1]) is likeness(E1, []) is mean_known([None, None]) is None
     assert mean_known([1.0, None, 0.5]) == 0.75
+
+
+def test_likeness_by_view_takes_the_size_of_the_turn_alone() -> None:
+    def frame(rs: float | None, yaw: float | None) -> FrameValues:
+        return FrameValues(0, None, None, None, False, rs, None, None, None, None, yaw)
+
+    shown = [(0.8, -14.9), (0.6, 0.0), (0.5, 15.0), (0.3, -44.0), (0.1, 45.0), (0.9, None)]
+    frames = tuple(frame(*values) for values in [*shown, (None, 60.0)])
+    measured = Measurement(frames, (), "", None, (0, 0), ())
+    assert measured.rs_by_yaw() == pytest.approx({"frontal": 0.7, "half": 0.4, "profile": 0.1})
 
 
 @settings(max_examples=30, deadline=None)

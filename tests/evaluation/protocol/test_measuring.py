@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from video_files import write_video
 
 from fantasyid.evaluation.metrics.inception import FILE, build_network
@@ -58,6 +59,7 @@ def test_all_columns_are_measured(tmp_path, models, people, video):
     assert own["ifs"] == other["ifs"] > 0.8
     assert own["fm"] == other["fm"] > 1
     assert own["fid"] > 0
+    assert own["rs_frontal"] is None, "the cascade knows boxes alone"
     assert other["fid"] is None
 
 
@@ -101,3 +103,16 @@ def test_the_id_changes_with_what_measures(tmp_path, models, people):
     ]
     assert len(set(ids)) == 4
     assert meter(tmp_path, models).id == ids[1]
+
+
+def test_fid_is_pooled_over_the_features_that_are_kept(tmp_path, models, people, video):
+    full = meter(tmp_path, models, people)
+    found = full.measure(video, people / "ann.png")
+    assert found.features is not None
+    assert found.features.shape == (3, 2048)
+    files = [tmp_path / f"{n}.safetensors" for n in range(2)]
+    save_file({"features": found.features}, files[0])
+    assert full.pooled_fid(files) == pytest.approx(found.values["fid"], rel=1e-6)
+    save_file({"features": found.features + 1.0}, files[1])
+    assert full.pooled_fid(files) != pytest.approx(found.values["fid"], rel=1e-2)
+    assert full.pooled_fid([tmp_path / "gone.safetensors"]) is None

@@ -70,6 +70,19 @@ def test_the_notes_say_what_became_of_each(rows):
     ]
 
 
+def test_likeness_is_told_by_view_and_fid_over_all_videos(tmp_path):
+    journal, jobs = Journal(tmp_path / "journal.jsonl"), [job(tmp_path, n) for n in ("ann", "bea")]
+    for item, profile in zip(jobs, (0.2, None), strict=True):
+        journal.add("job", item.id, state="made", video="a1", latent="b2", size=1)
+        known = values(rs=0.5, rs_frontal=0.6, rs_half=0.4, rs_profile=profile)
+        journal.add("measured", f"{item.id} meter", **known)
+    lines = as_markdown(summarize(make_rows(jobs, journal, "meter"), {"full": 12.34})).splitlines()
+    head = next(n for n, line in enumerate(lines) if "profile" in line)
+    assert "RS frontal 0 to 15°" in lines[head]
+    frontal, half, profile, pooled = [cell.strip() for cell in lines[head + 2].split("|")[2:-1]]
+    assert (frontal[:5], half[:5], profile, pooled) == ("0.600", "0.400", "0.200", "12.3")
+
+
 def test_the_table_has_the_papers_columns(rows):
     lines = as_markdown(summarize(rows)).splitlines()
     assert lines[0] == "|  | RS ↑ | IFS ↑ | FM ↑ | FID ↓ | faces found | videos |"
