@@ -25,15 +25,17 @@ from ..client import Host
 from .hashes import model_files, remembered_sha256, sha256_of_code, sha256_of_value
 from .html import make_report
 from .journal import Journal, locked, write_text
+from .making import MADE
 from .measuring import Meter, MeterSettings
 from .opens2v import ABSENT, Item, plan_items, read_items, write_scores
 from .plan import Job, Reference, Wishes, make_plan, read_prompts, read_references, with_settings
-from .run import MADE, Runner, measured_path
+from .run import Runner, measured_path
 from .table import as_csv, as_json, as_markdown, make_rows, summarize
 from .variants import FULL, VARIANTS
 from .workflow import BUNDLED, DIALS, Graph, get_input, load_workflow, with_names
 
 DONE, FAILED, USAGE, STOPPED = 0, 1, 2, 130
+HOST = "http://127.0.0.1:8188"
 PROTOCOLS = PAPER, OPENS2V = "paper", "opens2v-human"
 DISK_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
@@ -55,7 +57,13 @@ def _parser() -> argparse.ArgumentParser:
         "folder that holds its Images; one video per item, scores in OUT/opens2v",
     )
     add("--out", type=Path, required=True, metavar="DIR", help="videos, values, report, journal")
-    add("--host", default="http://127.0.0.1:8188", metavar="URL", help="a running ComfyUI")
+    add(
+        "--host",
+        action="append",
+        metavar="URL",
+        help="a running ComfyUI, http://127.0.0.1:8188 where none is named; given more than once, "
+        "they share the work, and one that is lost is done without",
+    )
     add("--workflow", type=Path, default=BUNDLED, metavar="FILE", help="another API workflow")
     add("--seeds", type=_numbers, metavar="N,N,...", help="by default the workflow's")
     for name in DIALS:
@@ -116,10 +124,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             references, prompts = read_references(options.references), read_prompts(options.prompts)
             jobs = make_plan(graph, references, prompts, wishes)
-        host = Host(options.host)
+        hosts = [Host(url) for url in dict.fromkeys(options.host or [HOST])]
         options.out.mkdir(parents=True, exist_ok=True)
         with locked(options.out / "journal.lock"):
-            return _run(options, graph, jobs, host, items)
+            return _run(options, graph, jobs, hosts, items)
     except (ValueError, OSError, ImportError) as error:
         full = isinstance(error, OSError) and error.errno in DISK_FULL
         words = f"the disk of {options.out} is full: free some space" if full else str(error)
@@ -147,7 +155,7 @@ def _wishes(options: argparse.Namespace) -> tuple[Graph, Wishes]:
 
 
 def _run(
-    options: argparse.Namespace, graph: Graph, jobs: list[Job], host: Host, items: list[Item]
+    options: argparse.Namespace, graph: Graph, jobs: list[Job], hosts: list[Host], items: list[Item]
 ) -> int:
     journal = Journal(options.out / "journal.jsonl")
     choose = get_input(graph, "FantasyIDAlignFace", "choose", "nearest centre")
@@ -155,7 +163,7 @@ def _run(
         options.models, options.recognizer, options.detector, choose, options.real, options.device
     )
     meter = Meter(settings, journal)
-    runner = Runner(host, meter, journal, options.out)
+    runner = Runner(hosts, meter, journal, options.out)
     try:
         with closing(tqdm(total=len(jobs), unit="video", desc="made and measured")) as bar:
             runner.run(jobs, lambda _: bar.update())

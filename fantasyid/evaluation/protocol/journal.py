@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ class Journal:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self._lock = path, threading.Lock()
         data = path.read_bytes() if path.exists() else b""
         entries, whole = parse_lines(data, path)
         if whole < len(data):
@@ -48,11 +49,11 @@ class Journal:
         """Write a line; it is on the disk when this returns."""
         entry = {"about": about, "key": key, **values}
         line = json.dumps(entry, ensure_ascii=False, allow_nan=False) + "\n"
-        with self.path.open("ab") as file:
+        with self._lock, self.path.open("ab") as file:
             file.write(line.encode())
             file.flush()
             os.fsync(file.fileno())
-        self._last[(about, key)] = entry
+            self._last[(about, key)] = entry
 
 
 def parse_lines(data: bytes, path: Path) -> tuple[list[Entry], int]:

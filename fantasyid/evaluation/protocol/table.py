@@ -11,9 +11,10 @@ from typing import Any
 
 from ..metrics.measurement import YAW_BINS
 from .journal import Journal
+from .making import FAILED, MADE
 from .measuring import BY_YAW, COLUMNS
 from .plan import Job
-from .run import FAILED, MADE, measured_key
+from .run import measured_key
 from .statistics import Estimate, bootstrap_mean
 from .variants import FULL, VARIANTS
 

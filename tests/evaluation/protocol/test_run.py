@@ -14,11 +14,13 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from PIL import Image
 
+from demo.server import Server
 from fantasyid.evaluation.client import Host
-from fantasyid.evaluation.protocol import command
+from fantasyid.evaluation.protocol import command, making
 from fantasyid.evaluation.protocol import run as running
 from fantasyid.evaluation.protocol.journal import Journal
 
@@ -53,7 +55,7 @@ def test_however_little_each_run_gets_done_nothing_is_lost_or_done_twice(
     arguments, made, server, tmp_path, monkeypatch, capsys
 ):
     """Each run crashes after one to four steps: before a line, after one, with a prompt sent..."""
-    monkeypatch.setattr(running, "_LOOKS_BEFORE_LOST", 2)
+    monkeypatch.setattr(making, "_LOOKS_BEFORE_LOST", 2)
     originals = (Journal.add, Host.queue, Host.fetch, Host.upload)
     crashes, steps = 0, 0
 
@@ -244,7 +246,7 @@ def test_a_damaged_video_is_named_and_made_anew_when_deleted(
 ):
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
-        write = running.Runner._copy
+        write = making.Maker._copy
 
         def damage(runner, job, video, latent):
             fetch = Host.fetch
@@ -255,7 +257,7 @@ def test_a_damaged_video_is_named_and_made_anew_when_deleted(
                 write(runner, job, video, latent)
             assert Host.fetch is fetch
 
-        patch.setattr(running.Runner, "_copy", damage)
+        patch.setattr(making.Maker, "_copy", damage)
         assert command.main(arguments(out, "--seeds", "18", *alone)) == 1
     (video,) = (out / "videos").iterdir()
     assert f"{video} cannot be decoded" in capsys.readouterr().err
@@ -268,6 +270,34 @@ def test_ctrl_c_says_how_to_go_on(arguments, tmp_path, monkeypatch, capsys):
     def stop(*_):
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(running.Runner, "_wait", stop)
+    monkeypatch.setattr(making.Maker, "_wait", stop)
     assert command.main(arguments(tmp_path / "out", "--seeds", "11")) == 130
     assert "the same command goes on from here" in capsys.readouterr().err
+
+
+def test_hosts_share_the_work_and_one_that_is_lost_loses_nothing(
+    arguments, server, comfyui_path, host_base, tmp_path, monkeypatch, capsys
+):
+    out, queue = tmp_path / "out", Host.queue
+    log = tmp_path / "second.log"
+    with Server(comfyui_path, host_base, "--cpu", log=log) as second:
+        kill = psutil.Process(second.process.pid if second.process else 0).kill
+        more = ["--seeds", "31,32", "--host", second.host.url]
+        assert command.main(arguments(out, *more)) == 0
+        lines = [json.loads(x) for x in (out / "journal.jsonl").read_text("utf-8").splitlines()]
+        sent = {x["key"]: x["server"] for x in lines if x.get("state") == "queued"}
+        assert set(sent.values()) == {server.host.url, second.host.url}
+        assert len(sent) == 4
+
+        def lost_with_a_video_in_it(host, *rest):
+            queue(host, *rest)
+            if host.url == second.host.url:
+                kill()
+
+        monkeypatch.setattr(Host, "queue", lost_with_a_video_in_it)
+        more[1] = "33,34"
+        assert command.main(arguments(out, *more)) == 0
+    assert "The other hosts go on without it" in capsys.readouterr().err
+    rows = json.loads((out / "report.json").read_text("utf-8"))["videos"]
+    assert [row["frames"] for row in rows] == [9] * 4
+    assert all((out / "videos" / f"{row['job']}.mp4").is_file() for row in rows)
