@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -110,6 +112,7 @@ class Batches(Dataset[Batch]):
         for row in usable:
             people.setdefault((row.person, row.width, row.height), []).append(row)
         self.people = list(people.values())
+        self.data = data_of(usable, parts)
         sizes: dict[tuple[int, int], list[int]] = {}
         for number, clips in enumerate(self.people):
             sizes.setdefault((clips[0].width, clips[0].height), []).append(number)
@@ -222,6 +225,18 @@ class Batches(Dataset[Batch]):
         channels, frames = self._any("video").shape[:2]
         moments = torch.zeros(channels, frames, row.height // 8, row.width // 8)
         return moments, torch.zeros_like(self._any("text")[: self.text_kept])
+
+
+def data_of(rows: Sequence[ClipRow], parts: Mapping[str, Part]) -> str:
+    """What the order and the content of the samples depend on: how many clips, and a hash.
+
+    Clips count by their content, so that a folder may move; parts by the encoders that made them.
+    """
+    told = [
+        *((r.clip, r.person, r.caption, r.width, r.height, len(r.yaw_deg)) for r in rows),
+        *sorted(part.folder.name for part in parts.values()),
+    ]
+    return f"{len(rows)} clips, {hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]}"
 
 
 def kept_text(part: Part) -> tuple[int, int]:

@@ -152,6 +152,8 @@ class Train:
         mask_loss: Probability of weighing the loss by the face's mask.
         late_frames: Weight of the last latent frame's loss against the first's, linear between.
         timestep_power: Timesteps are `1000 u^power` of a uniform `u`: below 1 draws late ones.
+        on_new_data: Whether a run whose manifest or cache is not that of its checkpoint stops, or
+            goes on with the order of the new data, which it notes.
         loss_spike: Times the running median that counts as a spike; 0 switches it off.
         max_bad_share: Share of unreadable samples after which the run stops.
         ema_decay: Of the moving average of the trained weights; 0 keeps none.
@@ -189,6 +191,7 @@ class Train:
     timestep_power: float = 1.0
     on_nan: OnBadStep = "stop"
     on_spike: OnBadStep = "skip"
+    on_new_data: Literal["stop", "continue"] = "stop"
     loss_spike: float = 0.0
     max_bad_share: float = 0.01
     checkpoint_every: int = 250
@@ -234,7 +237,10 @@ class Config:
     def fingerprint(self) -> str:
         """Hash of everything that decides about the weights: a resumed run must have the same."""
         decides = {"model": self.model, "train": self.train, "weights": self.weights}
-        ignored = {"out", "checkpoint_every", "keep_checkpoints", "log_every", "workers", "steps"}
+        ignored = {
+            "out", "checkpoint_every", "keep_checkpoints", "log_every", "workers", "steps",
+            "on_new_data",
+        }  # fmt: skip
         plain = json.dumps(
             {
                 part: {k: v for k, v in as_plain(value).items() if k not in ignored}

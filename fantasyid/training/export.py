@@ -16,8 +16,8 @@ from ..weights.fingerprint import sha256_of_file
 from ..weights.keys import to_released
 from .checkpoint import EMA, STATE, WEIGHTS, checkpoints
 from .config import Config, as_plain
-from .loop import METRICS
 from .manifest import MANIFEST, DataError
+from .progress import METRICS
 
 PART_OF = {
     "abstractor": "abstractor",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import signal
@@ -28,10 +27,9 @@ from .checkpoint import Average, checkpoints, load_checkpoint, save_checkpoint
 from .config import Config, as_plain
 from .manifest import DataError
 from .objective import first_bad_layer, loss_of, make_optimizer
-from .progress import BadStep, Progress, TrainingStopped
+from .progress import METRICS, BadStep, Metrics, Progress, TrainingStopped
 
 SAVE_NOW, SAMPLE_NOW = "save-now", "sample-now"
-METRICS = "metrics.jsonl"
 SPIKE_WINDOW = 100
 
 
@@ -70,18 +68,19 @@ class Trainer:
             num_training_steps=config.train.steps, num_cycles=config.train.restarts,
         )  # fmt: skip
         self.out.mkdir(parents=True, exist_ok=True)
+        self.metrics = Metrics(self.out / METRICS, accelerator.is_main_process)
         self.resume()
 
     def resume(self) -> None:
         """Go on from the newest whole checkpoint, if there is one.
 
         Raises:
-            DataError: It was made with another configuration.
+            DataError: It was made with another configuration, or on other data.
         """
         for partial in self.out.glob("*.partial"):
             if self.accelerator.is_main_process:
                 shutil.rmtree(partial, ignore_errors=True)
-        found = checkpoints(self.out)
+        found, changed = checkpoints(self.out), ""
         if found:
             state = load_checkpoint(found[-1], self.network, self.optimizer, self.average)
             if state["config"] != self.config.fingerprint():
@@ -92,7 +91,23 @@ class Trainer:
                 )
             self.progress = Progress(**state["progress"])
             self.schedule.load_state_dict(state["schedule"])
-        self._cut_metrics()
+            changed = self._changed_data(state.get("data", self.batches.data), found[-1])
+        self.metrics.cut(self.progress.step)
+        if changed:
+            self.metrics.add({"step": self.progress.step, "new_data": changed})
+
+    def _changed_data(self, before: str, checkpoint: Path) -> str:
+        """How the data differ from those of a checkpoint, where the run may go on with them."""
+        now = self.batches.data
+        if before == now:
+            return ""
+        words = f"the data have changed since {checkpoint}: they were {before}, and are {now}"
+        if self.config.train.on_new_data == "stop":
+            raise DataError(
+                f"{words}. Set train.on_new_data = 'continue' to go on with them, give `train.out` "
+                "another folder to start anew, or put the old manifest and cache back"
+            )
+        return words
 
     def run(self) -> None:
         """Train to the last step.
@@ -163,6 +178,7 @@ class Trainer:
             "config": self.config.fingerprint(),
             "progress": as_plain(self.progress),
             "schedule": self.schedule.state_dict(),
+            "data": self.batches.data,
         }
         self.accelerator.wait_for_everyone()
         return save_checkpoint(
@@ -202,7 +218,7 @@ class Trainer:
         if problem is not BadStep.SPIKE:
             words += f"; first bad layer: {first_bad_layer(self.network, parts, self.config)}"
         self.progress.skipped += 1
-        self._log({"step": self.progress.step, "refused": words})
+        self.metrics.add({"step": self.progress.step, "refused": words})
         train = self.config.train
         if (train.on_spike if problem is BadStep.SPIKE else train.on_nan) == "stop":
             self.optimizer.zero_grad(set_to_none=True)
@@ -213,7 +229,7 @@ class Trainer:
         self.progress.samples += len(batch.names)
         self.progress.bad_samples += int((batch.weight == 0).sum())
         for failure in batch.failures:
-            self._log({"step": self.progress.step, "unreadable": failure})
+            self.metrics.add({"step": self.progress.step, "unreadable": failure})
         share = self.progress.bad_samples / self.progress.samples
         allowed = self.config.train.max_bad_share
         # One bad sample is more than a share of the first few: judged once that means something.
@@ -229,7 +245,7 @@ class Trainer:
         if self.progress.step % self.config.train.log_every == 0:
             rate = self.schedule.get_last_lr()[0]
             step = self.progress.step
-            self._log({"step": step, "loss": loss, "grad_norm": norm, "learning_rate": rate})
+            self.metrics.add({"step": step, "loss": loss, "grad_norm": norm, "learning_rate": rate})
             self.accelerator.log({"loss": loss, "grad_norm": norm, "learning_rate": rate}, step)
 
     def _react(self) -> None:
@@ -263,29 +279,6 @@ class Trainer:
             if batch is None:
                 return
             yield batch
-
-    def _log(self, row: dict[str, Any]) -> None:
-        if self.accelerator.is_main_process:
-            with (self.out / METRICS).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-
-    def _cut_metrics(self) -> None:
-        """Drop what was noted after the checkpoint that the run goes on from."""
-        path = self.out / METRICS
-        if self.accelerator.is_main_process and path.is_file():
-            rows = []
-            for line in path.read_text("utf-8").splitlines():
-                try:
-                    row = json.loads(line)
-                except ValueError:  # cut short by a kill
-                    continue
-                done = (
-                    row["step"] <= self.progress.step
-                    if "loss" in row
-                    else (row["step"] < self.progress.step)
-                )
-                rows += [line + "\n"] if done else []
-            path.write_text("".join(rows), "utf-8")
 
     def _signals(self) -> ExitStack:
         """Within it, Ctrl-C and the system's request to end are answered after the step."""

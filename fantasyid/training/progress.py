@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import enum
+import json
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+METRICS = "metrics.jsonl"
 
 
 class BadStep(enum.Enum):
@@ -42,3 +47,38 @@ class Progress:
     samples: int = 0
     bad_samples: int = 0
     recent: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """What is noted of every step, a line of JSON each.
+
+    Attributes:
+        path: The file.
+        writes: Whether this process is the one that writes it.
+    """
+
+    path: Path
+    writes: bool
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Note something."""
+        if self.writes:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+
+    def cut(self, step: int) -> None:
+        """Drop what was noted after the checkpoint of a step, which the run goes on from."""
+        if not self.writes or not self.path.is_file():
+            return
+        kept = []
+        for line in self.path.read_text("utf-8").splitlines():
+            try:
+                row = json.loads(line)
+            except ValueError:  # cut short by a kill
+                continue
+            # What came of a step stands under the number that it ended with.
+            ended = "loss" in row or "validation" in row
+            if row["step"] < step + ended:
+                kept.append(line + "\n")
+        self.path.write_text("".join(kept), "utf-8")

@@ -28,10 +28,10 @@ from ..face.sources import FaceSources, open_clip_detector
 from ..views.frames import frames_of_pictures
 from .config import Config
 from .encoders import Encoders
-from .loop import METRICS
 from .manifest import DataError, write_video
 from .network import TrainedNetwork
 from .order import generator
+from .progress import METRICS
 
 PAGE = "validation.html"
 MEASURED = ("rs", "ifs", "fm")

@@ -24,9 +24,9 @@ from fantasyid.training.cache import caption_key
 from fantasyid.training.checkpoint import EMA, OPTIMIZER, STATE, WEIGHTS, checkpoints
 from fantasyid.training.config import Cache, Config, Curate, Model, Train, Weights
 from fantasyid.training.encoders import Encoders
-from fantasyid.training.loop import METRICS
 from fantasyid.training.manifest import ClipRow, picture_bytes, write_manifest
 from fantasyid.training.part import Part
+from fantasyid.training.progress import METRICS
 from miniature.checkpoints import transforms_file
 from miniature.head import build_head
 from miniature.models import write_tiny_models

@@ -10,7 +10,8 @@ from safetensors import safe_open
 from skimage import data as pictures
 
 from fantasyid.training.__main__ import DONE, FAILED, STOPPED, USAGE, main
-from fantasyid.training.loop import METRICS, SAMPLE_NOW
+from fantasyid.training.loop import SAMPLE_NOW
+from fantasyid.training.progress import METRICS
 from fantasyid.training.validation import PAGE
 
 from .conftest import BASE, SIZES

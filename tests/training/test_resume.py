@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 
 from fantasyid.training.batches import Batches
 from fantasyid.training.checkpoint import EMA, OPTIMIZER, WEIGHTS, checkpoints
-from fantasyid.training.loop import METRICS, SAVE_NOW, Trainer
+from fantasyid.training.loop import SAVE_NOW, Trainer
 from fantasyid.training.manifest import DataError
 from fantasyid.training.network import build_network
-from fantasyid.training.progress import TrainingStopped
+from fantasyid.training.progress import METRICS, TrainingStopped
 
 from .conftest import assert_same, but, cache_of, rows_of, state_of
 
@@ -95,6 +95,26 @@ def test_another_configuration_is_refused(config, cached):
     with pytest.raises(DataError, match="made with another configuration"):
         trainer(but(config, train__learning_rate=2e-3), cached)
     assert trainer(but(config, train__checkpoint_every=9), cached).progress.step == 1
+
+
+def test_other_data_stop_a_run_or_are_noted(config, cached, tmp_path):
+    """By default it refuses; on request it goes on with all clips."""
+    run = trainer(config, cached)
+    run.step([run.batches[0]])
+    run.save()
+    grown = rows_of(10)
+    more = grown, cache_of(grown, tmp_path / "more")
+    with pytest.raises(DataError, match=r"were 8 clips, .* are 10 clips, .*on_new_data"):
+        trainer(config, more)
+    again = trainer(but(config, train__on_new_data="continue"), more)
+    assert again.progress.step == 1
+    seen = {name for step in range(1, 4) for name in again.batches[step].names}
+    assert seen & {"clip008", "clip009"}
+    again.step([again.batches[1]])
+    again.save()
+    (row,) = [json.loads(x) for x in (config.train.out / METRICS).read_text().splitlines()]
+    assert "were 8 clips" in row["new_data"]
+    assert trainer(config, more).progress.step == 2
 
 
 def test_a_damaged_checkpoint_is_named(config, cached):

@@ -14,7 +14,7 @@ from conftest import ROOT
 from safetensors.torch import load_file
 
 from fantasyid.training.checkpoint import WEIGHTS, checkpoints
-from fantasyid.training.loop import METRICS
+from fantasyid.training.progress import METRICS
 
 from .conftest import but, cache_of, rows_of
 
