@@ -6,11 +6,12 @@ import contextlib
 import os
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
 import psutil
+from filelock import FileLock, Timeout
 
 # Of a file that is being written: `MACHINE-PROCESS-....fantasyid-part`. One whose process is gone
 # is removed by the next save; of another machine's nobody knows, and a living one needs seconds.
@@ -74,6 +75,30 @@ def write_numbered(folder: Path, stem: str, number: int, contents: Mapping[str, 
             except FileExistsError:  # another server was quicker
                 pass
         number += 1
+
+
+@contextlib.contextmanager
+def locked(path: Path, refusal: OSError | ValueError) -> Iterator[None]:
+    """Keep every other process out; a killed one leaves nothing locked.
+
+    Args:
+        path: A file for the lock alone; it goes with the lock.
+        refusal: Raised where another process is inside.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise refusal from None
+    except NotImplementedError:  # a file system without locks must not stop anybody
+        pass
+    try:
+        yield
+    finally:
+        lock.release()
+        with contextlib.suppress(OSError):  # another process may have it by now
+            path.unlink(missing_ok=True)
 
 
 def _take(half: Path, path: Path) -> None:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
-import comfy.model_management
-import comfy.utils
 import folder_paths
 
-from ..weights.convert import Step, Written, split_model
-from . import files
+from ..weights.convert import Written, split_model
+from ..weights.progress import in_words
+from . import files, messages
 
-MEGABYTE = 1_000_000
 BASE_FOLDER = "diffusion_models"
 
 
@@ -43,18 +40,6 @@ def targets(name: str) -> tuple[Path, Path]:
     return base / f"{name}_base.safetensors", adapter / f"{name}_adapter.safetensors"
 
 
-def _progress() -> Callable[[Step], None]:
-    bars: list[comfy.utils.ProgressBar] = []
-
-    def report(step: Step) -> None:
-        comfy.model_management.throw_exception_if_processing_interrupted()
-        if not bars:
-            bars.append(comfy.utils.ProgressBar(step.total // MEGABYTE + 1))
-        bars[0].update_absolute(step.done // MEGABYTE)
-
-    return report
-
-
 def convert(model: str, name: str, dtype: str, overwrite: bool) -> str:
     """Split a released model into the host's folders; says what is there now.
 
@@ -72,18 +57,14 @@ def convert(model: str, name: str, dtype: str, overwrite: bool) -> str:
         adapter,
         dtype=dtype,
         overwrite=overwrite,
-        report=_progress(),
+        report=messages.on_bar(),
     )
     return "\n".join(_describe(file) for file in written)
 
 
 def _describe(file: Written) -> str:
     how = "was there already" if file.was_there else "written and checked"
-    size = (
-        f"{file.num_bytes / 1e9:.2f} GB"
-        if file.num_bytes > 1e8
-        else (f"{file.num_bytes / 1e6:.1f} MB")
-    )
+    size = in_words(file.num_bytes)
     return f"{file.path.name}: {size}, {file.num_tensors} tensors, {how} in {file.path.parent}"
 
 

@@ -14,7 +14,7 @@ from ..doctor.command import host_finding, memory_finding
 from ..doctor.findings import ERROR, NOTE, OK, Finding, as_json, as_text
 from ..doctor.packages import installed, packages
 from ..doctor.weights_on_disk import check_files
-from ..weights.download.files import in_words
+from ..weights.progress import in_words
 from .cogvideox import own_transformer, require_cogvideox_i2v
 from .defects import long_prompt, mean_encoding, model_defects
 from .download import model_folders

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import comfy.model_management
-import comfy.utils
 import folder_paths
 
 from ..weights.download import files, present
+from . import messages
 
-MEGABYTE = 1_000_000
 ASK = "Nothing was fetched. Read the licenses, then switch accept_licence on and run again."
 
 
@@ -20,24 +16,6 @@ def model_folders() -> dict[str, list[Path]]:
     """The host's folders that are searched for model files, by their names."""
     names = {item.folder for item in files.FILES}
     return {name: [Path(p) for p in folder_paths.get_folder_paths(name)] for name in names}
-
-
-def _progress() -> Callable[[Any], None]:
-    shown = [("", 0)]
-    bars: list[comfy.utils.ProgressBar] = []
-
-    def report(step: Any) -> None:
-        comfy.model_management.throw_exception_if_processing_interrupted()
-        now = (step.words, step.done // MEGABYTE)
-        if not step.total or shown == [now]:  # reports come far more often than there is news
-            return
-        total = step.total // MEGABYTE + 1
-        if shown[0][0] != step.words:
-            bars[:] = [comfy.utils.ProgressBar(total)]
-        shown[:] = [now]
-        bars[0].update_absolute(now[1])
-
-    return report
 
 
 def download(name: str, mirror: str, accept_licence: bool) -> str:
@@ -58,7 +36,7 @@ def download(name: str, mirror: str, accept_licence: bool) -> str:
     # Here, not above: what reaches the network is imported when somebody has asked for it.
     from ..weights.download import provide
 
-    downloader = provide.Downloader(mirror, _progress())
+    downloader = provide.Downloader(mirror, messages.on_bar())
     outcomes = downloader.provide(items, places, substitutes=substitutes)
     text = "\n".join(outcome.text for outcome in outcomes)
     by_hand = {item.name for item in items if item.registration}

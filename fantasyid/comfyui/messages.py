@@ -5,9 +5,13 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import comfy.model_management
+import comfy.utils
 from comfy_api.latest import ui
 from server import PromptServer
 from torch import Tensor
+
+from ..weights.progress import MB, Report, Step
 
 
 def on_node(
@@ -30,3 +34,21 @@ def on_node(
     if image is not None:
         shown |= ui.PreviewImage(image, cls=node).as_dict()
     return shown
+
+
+def on_bar() -> Report:
+    """Shows the steps of work on files on the host's progress bar; its stop button ends them."""
+    shown = [("", 0)]
+    bars: list[comfy.utils.ProgressBar] = []
+
+    def report(step: Step) -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        now = (step.words, step.done // MB)
+        if not step.total or shown == [now]:  # reports come far more often than there is news
+            return
+        if shown[0][0] != step.words:
+            bars[:] = [comfy.utils.ProgressBar(step.total // MB + 1)]
+        shown[:] = [now]
+        bars[0].update_absolute(now[1])
+
+    return report

@@ -8,9 +8,9 @@ import re
 import torch
 
 from ..weights.content import Content
-from ..weights.download.files import in_words
 from ..weights.download.present import Places
 from ..weights.keys import sort_released_keys
+from ..weights.progress import in_words
 from .findings import ERROR, NOTE, OK, WARNING, Finding
 from .memory import Estimate, Run, VideoSize, estimate, identity_bytes
 from .packages import installed, packages

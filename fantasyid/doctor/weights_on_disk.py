@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from ..weights.content import Content, inspect_file, is_real
-from ..weights.download.files import FILES, ModelFile, how_to_get, in_words
+from ..weights.download.files import FILES, ModelFile, how_to_get
 from ..weights.download.present import Places, find
 from ..weights.fingerprint import sha256_of_file
+from ..weights.progress import in_words
 from ..weights.read import model_files
 from .findings import ERROR, NOTE, OK, WARNING, Finding
 

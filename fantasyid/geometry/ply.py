@@ -15,7 +15,7 @@ NUMBER_TYPES = {
     "float": "f4", "double": "f8", "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2",
     "int32": "i4", "uint32": "u4", "float32": "f4", "float64": "f8",
 }  # fmt: skip
-MAX_RUNS = 100_000  # a head has 10,000 faces
+MAX_LISTS = 200_000  # a head has 10,000 faces
 CORNER_NAMES = ("vertex_indices", "vertex_index")
 CUT_SHORT = "the file ends before its last number; it is cut short"
 
@@ -137,29 +137,22 @@ def _read_columns(
 
 
 def _read_lists(element: Element, body: memoryview, place: int) -> tuple[np.ndarray, int]:
-    """The triangles of an element with lists, and the place behind it.
-
-    Rows whose lists are as long as those of the row before are taken together, however many.
-    """
+    """The triangles of an element with lists, row by row, and the place behind it."""
+    if element.num_rows > MAX_LISTS:
+        raise ValueError(f"{element.num_rows} rows of {element.name}: no head has so many")
     starts, counts = array("i"), array("i")  # no file is longer than they reach
-    row = 0
-    for _ in range(MAX_RUNS):
-        if row >= element.num_rows:
-            break
-        lengths, length = _row_at(element, body, place)
-        same = _equal_rows(element, body, place, lengths, length, element.num_rows - row)
-        at = place
-        for prop, count in zip(element.properties, lengths, strict=True):
-            at += prop.count.itemsize if prop.count else 0
-            if prop.name in CORNER_NAMES and prop.count and count >= 3:
-                starts.frombytes((at + length * np.arange(same, dtype=np.int32)).tobytes())
-                counts.frombytes(np.full(same, count, np.int32).tobytes())
-            at += count * prop.number.itemsize
-        row, place = row + same, place + same * length
-    if row < element.num_rows:
-        raise ValueError(
-            f"the rows of {element.name} change their length more than {MAX_RUNS} times"
-        )
+    for _ in range(element.num_rows):
+        for prop in element.properties:
+            count = 1
+            if prop.count:
+                count = _list_length(element, body, place, prop.count)
+                place += prop.count.itemsize
+                if prop.name in CORNER_NAMES and count >= 3:
+                    starts.append(place)
+                    counts.append(count)
+            place += count * prop.number.itemsize
+            if place > len(body):
+                raise ValueError(CUT_SHORT)
     corners = next((p.number for p in element.properties if p.name in CORNER_NAMES), None)
     if corners is None or not starts:
         return np.empty((0, 3), np.int32), place
@@ -168,48 +161,13 @@ def _read_lists(element: Element, body: memoryview, place: int) -> tuple[np.ndar
     return fans(numbers, *found, corners.itemsize), place
 
 
-def _row_at(element: Element, body: memoryview, place: int) -> tuple[list[int], int]:
-    """How many numbers each property of the row at `place` has, and its bytes."""
-    lengths, at = [], place
-    for prop in element.properties:
-        count = 1
-        if prop.count:
-            if at + prop.count.itemsize > len(body):
-                raise ValueError(CUT_SHORT)
-            found = np.frombuffer(body, prop.count, 1, at)[0]
-            if not 0 <= found <= len(body) or found != int(found):
-                raise ValueError(f"a list of {element.name} has {found:g} entries")
-            count = int(found)
-            at += prop.count.itemsize
-        lengths.append(count)
-        at += count * prop.number.itemsize
-    if at > len(body):
+def _list_length(element: Element, body: memoryview, place: int, dtype: np.dtype) -> int:
+    if place + dtype.itemsize > len(body):
         raise ValueError(CUT_SHORT)
-    return lengths, at - place
-
-
-def _equal_rows(
-    element: Element, body: memoryview, place: int, lengths: list[int], length: int, most: int
-) -> int:
-    """How many rows from `place` on have lists of the same lengths, 1 to `most`."""
-    if not length:
-        return most
-    rows, known, block = min(most, (len(body) - place) // length), 1, 64
-    while known < rows:
-        end = min(known + block, rows)
-        block *= 2
-        same, at = np.ones(end - known, bool), place + known * length
-        for prop, count in zip(element.properties, lengths, strict=True):
-            if prop.count:
-                same &= (
-                    _at_each_byte(body, prop.count)[at : at + len(same) * length : length] == count
-                )
-                at += prop.count.itemsize
-            at += count * prop.number.itemsize
-        if not same.all():
-            return known + int(same.argmin())
-        known = end
-    return known
+    found = np.frombuffer(body, dtype, 1, place)[0]
+    if not 0 <= found <= len(body) or found != int(found):
+        raise ValueError(f"a list of {element.name} has {found:g} entries")
+    return int(found)
 
 
 def fans(numbers: np.ndarray, starts: np.ndarray, counts: np.ndarray, size: int = 1) -> np.ndarray:

@@ -21,10 +21,11 @@ from tqdm import tqdm
 from ...face.recognizer import AUTO, CHOICES
 from ...face.sources import DETECTORS
 from ...weights.fingerprint import sha256_of_file
+from ...whole_file import locked
 from ..client import Host
 from .hashes import model_files, remembered_sha256, sha256_of_code, sha256_of_value
 from .html import make_report
-from .journal import Journal, locked, write_text
+from .journal import Journal, write_text
 from .making import MADE
 from .measuring import Meter, MeterSettings
 from .opens2v import ABSENT, Item, plan_items, read_items, write_scores
@@ -126,7 +127,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             jobs = make_plan(graph, references, prompts, wishes)
         hosts = [Host(url) for url in dict.fromkeys(options.host or [HOST])]
         options.out.mkdir(parents=True, exist_ok=True)
-        with locked(options.out / "journal.lock"):
+        busy = ValueError(
+            f"another run of this command works in {options.out}: wait for it, or give this one "
+            "another --out"
+        )
+        with locked(options.out / "journal.lock", busy):
             return _run(options, graph, jobs, hosts, items)
     except (ValueError, OSError, ImportError) as error:
         full = isinstance(error, OSError) and error.errno in DISK_FULL

@@ -6,15 +6,11 @@ break is there; a half-written last one is cut off. Files appear whole or not at
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from ...whole_file import write_whole
 
@@ -84,29 +80,3 @@ def parse_lines(data: bytes, path: Path) -> tuple[list[Entry], int]:
 def write_text(path: Path, text: str) -> None:
     """Write a text file so that it is there whole or not at all."""
     write_whole(path, lambda file: file.write(text.encode()))
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Keep every other process out; a killed process leaves no lock behind.
-
-    Args:
-        path: A file for the lock alone; it stays.
-
-    Raises:
-        ValueError: Another process is at it.
-    """
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise ValueError(
-            f"another run of this command works in {path.parent}: wait for it, or give this one "
-            "another --out"
-        ) from error
-    except NotImplementedError:  # a file system without locks must not stop anybody
-        pass
-    try:
-        yield
-    finally:
-        lock.release()

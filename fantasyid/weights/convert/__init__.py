@@ -5,6 +5,6 @@ published pickle. Both are streamed, resumable, checked, and replace nothing una
 """
 
 from .split import PRECISIONS, convert_file, split_model
-from .write import Step, Written
+from .write import Written
 
-__all__ = ["PRECISIONS", "Step", "Written", "convert_file", "split_model"]
+__all__ = ["PRECISIONS", "Written", "convert_file", "split_model"]

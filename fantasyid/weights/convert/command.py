@@ -6,28 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from ..progress import GB, Lines, say
 from .split import PRECISIONS, convert_file, split_model
-from .write import Step, Written
-
-GB = 1_000_000_000
-
-
-class _Lines:
-    """One line per GB of work, and one whenever other work begins."""
-
-    def __init__(self) -> None:
-        self.last = ("", -1)
-
-    def __call__(self, step: Step) -> None:
-        now = (step.words, step.done // GB)
-        if now != self.last:
-            self.last = now
-            _say(f"{step.done / GB:7.1f} of {step.total / GB:.1f} GB  {step.words}")
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+from .write import Written
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -65,11 +46,11 @@ def main(arguments: list[str] | None = None) -> int:
                 options.adapter,
                 dtype=options.dtype,
                 overwrite=options.overwrite,
-                report=_Lines(),
+                report=Lines(GB),
             )
         else:
             single = convert_file(
-                options.file, options.to, overwrite=options.overwrite, report=_Lines()
+                options.file, options.to, overwrite=options.overwrite, report=Lines(GB)
             )
             written = [single]
     except (ValueError, OSError) as error:
@@ -80,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
     for file in written:
         how = "was there already, unchanged" if file.was_there else "written and checked"
-        _say(f"{file.path}: {file.num_tensors} tensors, {file.num_bytes / GB:.3f} GB, {how}")
+        say(f"{file.path}: {file.num_tensors} tensors, {file.num_bytes / GB:.3f} GB, {how}")
     return 0
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
+from ..progress import Report
 from ..read import model_files
 from ..released import Released
 from ..third_party import plain_tensors
 from .sources import FP8, Stored, cast, in_memory, open_source
-from .write import Plan, Step, Written, write_files
+from .write import Plan, Written, write_files
 
 KEEP = "keep"
 PRECISIONS = {KEEP: None, "bf16": torch.bfloat16, "fp16": torch.float16, "fp8_e4m3fn": FP8}
@@ -25,7 +25,7 @@ def split_model(
     *,
     dtype: str = KEEP,
     overwrite: bool = False,
-    report: Callable[[Step], object] = lambda _: None,
+    report: Report = lambda _: None,
 ) -> list[Written]:
     """Write the base under the host's key names, the adapter under the released ones.
 
@@ -79,7 +79,7 @@ def convert_file(
     to: Path | None = None,
     *,
     overwrite: bool = False,
-    report: Callable[[Step], object] = lambda _: None,
+    report: Report = lambda _: None,
 ) -> Written:
     """Write EVA02-CLIP, DECA, FLAME or the mesh transforms as safetensors.
 

@@ -10,30 +10,22 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import torch
-from filelock import FileLock, Timeout
 
+from ...whole_file import locked
 from ..header import LENGTH_BYTES, METADATA, header_bytes
+from ..progress import Report, Step
 from .sources import Stored
 
 FORMAT = "2"  # raise it when the same sources would give other bytes
 # How the header of every such file begins.
 MARK = f'{{"{METADATA}":{{"fantasyid_format":"'.encode()
 SPARE_BYTES = 16 * 1024**2  # left free on the disk beside the file itself
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """How far a conversion is."""
-
-    words: str  # what is done now, and to which file
-    done: int  # bytes of work done; every tensor counts twice, written and checked
-    total: int  # bytes of work in all
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +79,7 @@ class Plan:
                 )
 
 
-def write_files(
-    plans: list[Plan], *, overwrite: bool, report: Callable[[Step], object]
-) -> list[Written]:
+def write_files(plans: list[Plan], *, overwrite: bool, report: Report) -> list[Written]:
     """Write files, going on where an earlier run was stopped.
 
     Args:
@@ -105,33 +95,13 @@ def write_files(
     """
     with contextlib.ExitStack() as locks:
         for plan in plans:
-            locks.enter_context(_alone(plan))
+            lock = plan.part.with_name(plan.part.name + ".lock")
+            words = f"{plan.path} is being written by another conversion: wait for it"
+            locks.enter_context(locked(lock, FileExistsError(f"{words}, or choose another name")))
         return _write_locked(plans, overwrite=overwrite, report=report)
 
 
-@contextlib.contextmanager
-def _alone(plan: Plan) -> Iterator[None]:
-    """Keep other programs from writing the same file; a killed one leaves nothing locked."""
-    plan.path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(plan.part.with_name(plan.part.name + ".lock"), timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise FileExistsError(
-            f"{plan.path} is being written by another conversion: wait for it, or choose another "
-            "name"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
-        with contextlib.suppress(OSError):  # another program may have it by now
-            Path(lock.lock_file).unlink(missing_ok=True)
-
-
-def _write_locked(
-    plans: list[Plan], *, overwrite: bool, report: Callable[[Step], object]
-) -> list[Written]:
+def _write_locked(plans: list[Plan], *, overwrite: bool, report: Report) -> list[Written]:
     finished = [not overwrite and plan.begun(plan.path) == plan.num_bytes for plan in plans]
     todo = [plan for plan, is_there in zip(plans, finished, strict=True) if not is_there]
     for plan in todo:

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .files import EVERYTHING, FILES, MB, MIRRORS, ModelFile, choices, chosen, in_words
+from ..progress import MB, Lines, in_words, say
+from .files import EVERYTHING, FILES, MIRRORS, ModelFile, choices, chosen
 from .present import (
     Places,
     comfyui_around,
@@ -19,29 +20,9 @@ from .present import (
     target_of,
 )
 from .provide import Downloader
-from .retry import Step
 
 ALL_THERE, FAILED, USAGE, STOPPED = 0, 1, 2, 130
 LINE_BYTES = 100 * MB
-
-
-class _Lines:
-    """One line per 100 MB, and one whenever other work begins."""
-
-    def __init__(self) -> None:
-        self.last = ("", -1)
-
-    def __call__(self, step: Step) -> None:
-        now = (step.words, step.done // LINE_BYTES)
-        if now != self.last:
-            self.last = now
-            size = f"{in_words(step.done):>10} of {in_words(step.total)}  " if step.total else ""
-            _say(f"{size}{step.words}")
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -84,9 +65,9 @@ def _agreed(accepted: bool, items: Sequence[ModelFile], places: Places) -> bool:
     """Whether the licenses of what is to be fetched are accepted, asking where somebody is."""
     if accepted or not items:
         return True
-    _say(offer(items, places))
+    say(offer(items, places))
     if not sys.stdin.isatty():
-        _say("Nothing was fetched: add --accept-licences if you agree to these licenses.")
+        say("Nothing was fetched: add --accept-licences if you agree to these licenses.")
         return False
     sys.stdout.write("Do you agree to these licenses? [y/N] ")
     sys.stdout.flush()
@@ -105,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return USAGE
     places = folders_below(models)
     if options.list:
-        _say(_table(places))
+        say(_table(places))
         return ALL_THERE
     names = options.names or [EVERYTHING]
     try:
@@ -122,14 +103,14 @@ def _run(
     wanted = missing([i for i in items if not i.registration], places, substitutes=substitutes)
     if not _agreed(options.accept_licenses, wanted, places):
         return USAGE
-    downloader = Downloader(options.mirror, _Lines())
+    downloader = Downloader(options.mirror, Lines(LINE_BYTES))
     try:
         outcomes = downloader.provide(items, places, substitutes=substitutes)
     except KeyboardInterrupt:
         sys.stderr.write("stopped; the same command goes on from here\n")
         return STOPPED
     for outcome in outcomes:
-        _say(outcome.text)
+        say(outcome.text)
     # What needs a registration stops nobody who did not ask for it by name.
     by_hand = {item.name for item in items if item.registration} if substitutes else set()
     return FAILED if any(not o.ok and o.name not in by_hand for o in outcomes) else ALL_THERE

@@ -10,20 +10,18 @@ within a file and reads in pieces of 10 MB, so the stop button would wait for it
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ...whole_file import locked
 from ..fingerprint import sha256_of_file
-from .files import in_words
+from ..progress import Report, Step, in_words
 from .hubs import CONNECT_TIMEOUT, Remote
 from .retry import (
     DownloadError,
-    Report,
     Retry,
-    Step,
     TransientError,
     refusal,
     retried,
@@ -83,31 +81,20 @@ def fetch(
     """
     if target.exists():
         return False
-    from filelock import FileLock, Timeout
-
-    target.parent.mkdir(parents=True, exist_ok=True)
     part = part_of(target, remote.sha256)
-    lock = FileLock(part.with_suffix(".lock"), timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise DownloadError(
-            f"{target.name} is being fetched by another process: wait for it"
-        ) from None
-    try:
-        retried(
-            lambda: _attempt(remote, target, part, report, retry.timeout),
-            retry,
-            report,
-            lambda: size_of(part),
-        )
-        return _finish(remote, target, part, validate)
-    finally:
-        if not size_of(part):
-            part.unlink(missing_ok=True)
-        lock.release()
-        with contextlib.suppress(OSError):  # another process may have it by now
-            Path(lock.lock_file).unlink(missing_ok=True)
+    busy = DownloadError(f"{target.name} is being fetched by another process: wait for it")
+    with locked(part.with_suffix(".lock"), busy):
+        try:
+            retried(
+                lambda: _attempt(remote, target, part, report, retry.timeout),
+                retry,
+                report,
+                lambda: size_of(part),
+            )
+            return _finish(remote, target, part, validate)
+        finally:
+            if not size_of(part):
+                part.unlink(missing_ok=True)
 
 
 def _finish(remote: Remote, target: Path, part: Path, validate: Callable[[Path], object]) -> bool:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-GB = 1_000_000_000
-MB = 1_000_000
+from ..progress import MB, in_words
+
 EVERYTHING = "everything needed"
 MIRRORS = ("huggingface", "hf-mirror", "modelscope")
 
@@ -185,11 +185,3 @@ def how_to_get(name: str) -> str:
 def _named(name: str) -> ModelFile:
     (item,) = (file for file in FILES if file.name == name)
     return item
-
-
-def in_words(size: int) -> str:
-    """A number of bytes for people."""
-    for unit, name in ((GB, "GB"), (MB, "MB"), (1000, "kB")):
-        if size >= unit:
-            return f"{size / unit:.3g} {name}"
-    return f"{size} bytes"

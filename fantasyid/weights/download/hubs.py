@@ -11,8 +11,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from ..progress import Report, Step
 from .files import MIRRORS
-from .retry import DownloadError, Report, Retry, Step, refusal, retried, unreachable, watched
+from .retry import DownloadError, Retry, refusal, retried, unreachable, watched
 
 MODELSCOPE = "https://www.modelscope.cn"
 HF_MIRROR = "https://hf-mirror.com"

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ..header import Form, read_header, sniff
+from ..progress import in_words
 from ..read import model_files
-from .files import FILES, ModelFile, in_words
+from .files import FILES, ModelFile
 
 # Folder name of the host to the folders behind it; files go into the first.
 Places = Mapping[str, Sequence[Path]]

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from ..progress import Report, Step
+
 T = TypeVar("T")
 TICK = 0.2  # seconds between two looks at the stop button
 PASSING = (408, 425, 429, 500, 502, 503, 504)
@@ -39,18 +41,6 @@ class Retry:
     attempts: int = 5  # failures in a row, without a byte gained, after which to give up
     backoff: float = 1.0  # seconds before the second attempt; each further pause is twice as long
     longest_pause: float = 120.0  # seconds; a server that asks for more is not waited for
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """How far a download is."""
-
-    words: str  # what is done now, and to which file
-    done: int = 0  # bytes
-    total: int = 0  # bytes in all, 0 where nobody said
-
-
-Report = Callable[[Step], object]
 
 
 def refusal(status: int, url: str, retry_after: str | None = None) -> DownloadError:

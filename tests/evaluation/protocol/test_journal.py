@@ -13,11 +13,10 @@ from hypothesis import strategies as st
 
 from fantasyid.evaluation.protocol.journal import (
     Journal,
-    locked,
     parse_lines,
     write_text,
-    write_whole,
 )
+from fantasyid.whole_file import locked, write_whole
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -92,8 +91,9 @@ def test_two_runs_do_not_share_a_folder_and_a_killed_one_holds_nothing(tmp_path)
     lock = tmp_path / "journal.lock"
     code = (
         "import sys, time; from pathlib import Path\n"
-        "from fantasyid.evaluation.protocol.journal import locked\n"
-        f"with locked(Path({str(lock)!r})):\n    print('held', flush=True); time.sleep(60)"
+        "from fantasyid.whole_file import locked\n"
+        f"with locked(Path({str(lock)!r}), ValueError()):\n"
+        "    print('held', flush=True); time.sleep(60)"
     )
     other = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT
@@ -101,10 +101,10 @@ def test_two_runs_do_not_share_a_folder_and_a_killed_one_holds_nothing(tmp_path)
     try:
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(ValueError, match="another run of this command works in"), locked(lock):
+        with pytest.raises(ValueError, match="busy"), locked(lock, ValueError("busy")):
             pass
     finally:
         other.kill()
         other.communicate()
-    with locked(lock):
+    with locked(lock, ValueError()):
         pass

@@ -15,7 +15,7 @@ from weights.download.file_server import good, publish, status
 from fantasyid.weights.download import command, present
 from fantasyid.weights.download.fetch import PIECE_BYTES, part_of, size_of
 from fantasyid.weights.download.files import FILES
-from fantasyid.weights.download.retry import Step
+from fantasyid.weights.progress import Lines, Step
 from miniature.host_files import vae_file
 
 pytestmark = pytest.mark.slow
@@ -144,7 +144,7 @@ def test_ctrl_c_says_how_to_go_on(models, capsys, monkeypatch):
         if step.words.startswith("fetching"):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(command._Lines, "__call__", stop)
+    monkeypatch.setattr(Lines, "__call__", stop)
     assert run(models, "--accept-licences", VAE) == 130
     assert "the same command goes on from here" in capsys.readouterr().err
     assert not (models / TARGET).exists()

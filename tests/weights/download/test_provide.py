@@ -13,11 +13,12 @@ import pytest
 from weights.download.file_server import Served, good, publish
 
 from fantasyid.weights.download import hubs
-from fantasyid.weights.download.files import EVERYTHING, FILES, choices, chosen, in_words
+from fantasyid.weights.download.files import EVERYTHING, FILES, choices, chosen
 from fantasyid.weights.download.present import find, missing, offer
 from fantasyid.weights.download.provide import Downloader
 from fantasyid.weights.download.retry import Retry
 from fantasyid.weights.download.validate import CHECKS, validate_content
+from fantasyid.weights.progress import in_words
 from miniature.checkpoints import deca_file, eva_file, transformer_files
 from miniature.host_files import t5_file, vae_file
 

@@ -14,7 +14,8 @@ from weights.download.file_server import good, status
 from weights.download.one_file import CONTENT, HASH, PART, fetch, left
 
 from fantasyid.weights.download.fetch import SPARE_BYTES, part_of
-from fantasyid.weights.download.retry import DownloadError, Retry, Step
+from fantasyid.weights.download.retry import DownloadError, Retry
+from fantasyid.weights.progress import Step
 
 
 def test_stopped_it_goes_on_where_it_was(web, remote, target):
