@@ -57,20 +57,13 @@ FAILURES = (
 
 @dataclass(frozen=True)
 class Interpreter:
-    """A Python that has been asked what it can do.
-
-    Args:
-        version: of Python, such as "3.11.7".
-        torch: version of torch, "" where it does not import.
-        cuda: whether torch sees a CUDA device.
-        missing: the packages asked for that it lacks.
-    """
+    """A Python that has been asked what it can do."""
 
     path: Path
-    version: str
-    torch: str
-    cuda: bool
-    missing: list[str]
+    version: str  # of Python, such as "3.11.7"
+    torch: str  # version of torch, "" where it does not import
+    cuda: bool  # whether torch sees a CUDA device
+    missing: list[str]  # the packages asked for that it lacks
 
 
 def python_of(venv: Path) -> Path:

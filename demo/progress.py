@@ -49,7 +49,7 @@ class Progress:
 def node_failed(error: dict[str, Any], graph: Graph) -> Problem:
     """The sentence for a node that raised."""
     key = str(error.get("node_id"))
-    kind = str(error.get("exception_type", "")).rsplit(".", 1)[-1]
+    kind = str(error.get("exception_type", "")).rpartition(".")[2]
     lines = str(error.get("exception_message", "")).strip().splitlines() or ["no message"]
     message = "\n    ".join(lines[:MOST_LINES])
     if len(lines) > MOST_LINES:

@@ -1,7 +1,7 @@
 """Tiny versions of the two models that come with the host: the T5 text encoder and the video VAE.
 
 Both keep the key names of the full files. The host fixes their widths in its code, so it can load
-them only together with the demo's own wrapper (`demo_nodes/`).
+them only together with the tests' own wrapper (`tests/host_nodes/`).
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class FantasyIDSaveIdentity(io.ComfyNode):
     def execute(cls, identity: Any, filename_prefix: str, note: str = "") -> io.NodeOutput:
         path = identities.save_identity(identity, filename_prefix, note)
         shown = messages.on_node(f"Identity saved as {path}.", cls.hidden.unique_id)
-        return io.NodeOutput(str(path), ui={**shown, **identities.saved_result(path)})
+        return io.NodeOutput(str(path), ui={**shown, "identities": [files.saved_file(path)]})
 
 
 class FantasyIDLoadIdentity(io.ComfyNode):

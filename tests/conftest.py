@@ -123,7 +123,7 @@ def comfyui_path() -> Path:
 @pytest.fixture(scope="session")
 def host_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A base directory of the host with this project in it, the way a user's looks."""
-    tiny_host = ROOT / "demo_nodes" / "fantasyid_tiny_host"
+    tiny_host = ROOT / "tests" / "host_nodes" / "fantasyid_tiny_host"
     return prepare_base(tmp_path_factory.mktemp("base"), tiny_host)
 
 

@@ -35,7 +35,7 @@ class Host:
         server.PromptServer(asyncio.get_running_loop())
         await self.nodes.init_extra_nodes(init_custom_nodes=False, init_api_nodes=False)
         assert await self.nodes.load_custom_node(str(ROOT), module_parent="custom_nodes")
-        tiny_host = str(ROOT / "demo_nodes" / "fantasyid_tiny_host")
+        tiny_host = str(ROOT / "tests" / "host_nodes" / "fantasyid_tiny_host")
         assert await self.nodes.load_custom_node(tiny_host, module_parent="custom_nodes")
 
     def ours(self, name: str) -> ModuleType:

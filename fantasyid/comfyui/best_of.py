@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ..evaluation.best_of import Take, best, scores
-from ..evaluation.metrics.measure import recognizer_or_why
+from ..evaluation.metrics.measure import recognizer_if_there
 from ..face.draw import draw_sheet
 from .metrics import MeasureRequest, measure_clip, recognizer_folders
 from .sampler import ReleasedSampler, SamplerState, run
@@ -97,7 +97,7 @@ def _require_likeness(request: MeasureRequest) -> None:
         reason = "no reference is connected"
     else:
         try:
-            _, reason = recognizer_or_why(request.recognizer, recognizer_folders())
+            _, reason = recognizer_if_there(request.recognizer, recognizer_folders())
         except ValueError as error:
             reason = str(error)
     if reason:

@@ -198,6 +198,15 @@ def check_learned_size(model: Any, height: int, width: int) -> None:
         )
 
 
+def frames_at_once(model: Any, frames: int) -> int:
+    """How many latent frames one call of a MODEL gets, with the host's context windows or not."""
+    windows = model.model_options.get("context_handler")
+    if windows is None or getattr(windows, "dim", 2) != 2:
+        return frames  # windows over another axis do not shorten the clip
+    anchor = int(bool(getattr(windows, "causal_window_fix", False)))
+    return min(frames, getattr(windows, "context_length", frames) + anchor)
+
+
 def has_released_positions(model: Any) -> bool:
     """Whether a MODEL already carries the corrected positions."""
     kind = comfy.patcher_extension.WrappersMP.APPLY_MODEL

@@ -15,7 +15,7 @@ from ..doctor.findings import ERROR, NOTE, OK, Finding, as_json, as_text
 from ..doctor.packages import installed, packages
 from ..doctor.weights_on_disk import check_files
 from ..weights.progress import in_words
-from .cogvideox import own_transformer, require_cogvideox_i2v
+from .cogvideox import frames_at_once, own_transformer, require_cogvideox_i2v
 from .defects import long_prompt, mean_encoding, model_defects
 from .download import model_folders
 from .identity_dials import RELEASED_DIM, adapter_of, identities_on
@@ -130,7 +130,8 @@ def estimate_for(model: Any, adapter: Adapter | None, size: memory.VideoSize) ->
         size: Of the video; context windows on the MODEL shorten it.
     """
     transformer = own_transformer(model.model)
-    size = _seen_at_once(model, size)
+    seen = frames_at_once(model, size.latent_shape[0])
+    size = replace(size, length=(seen - 1) * memory.FRAMES_PER_LATENT + 1)
     free = _free(model.load_device)
     dtype, stored = model.model.get_dtype_inference(), transformer.patch_embed.proj.weight
     frames, rows, columns = size.latent_shape
@@ -149,17 +150,6 @@ def estimate_for(model: Any, adapter: Adapter | None, size: memory.VideoSize) ->
     weights = sum(p.model_size() for p in (model, *_injectors(model, adapter)))
     identities = sum(a.keys_values.nbytes for a in applied)
     return memory.estimate(size, run, weights, identities)
-
-
-def _seen_at_once(model: Any, size: memory.VideoSize) -> memory.VideoSize:
-    """The part of a video that one call of the model gets."""
-    windows = model.model_options.get("context_handler")
-    if windows is None or getattr(windows, "dim", 2) != 2:
-        return size
-    anchor = int(bool(getattr(windows, "causal_window_fix", False)))
-    frames = min(size.latent_shape[0], getattr(windows, "context_length", 1) + anchor)
-    length = (frames - 1) * memory.FRAMES_PER_LATENT + 1
-    return memory.VideoSize(size.width, size.height, length)
 
 
 def _decoding(vae: Any, size: memory.VideoSize) -> Finding:

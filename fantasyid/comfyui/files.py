@@ -260,6 +260,12 @@ def save_new(prefix: str, contents: Mapping[str, bytes]) -> Path:
     return write_numbered(Path(folder), name, number, contents)
 
 
+def saved_file(path: Path) -> dict[str, str]:
+    """How the host's pages and scripts find a file of the output folder."""
+    folder = path.parent.relative_to(folder_paths.get_output_directory()).as_posix()
+    return {"filename": path.name, "subfolder": "" if folder == "." else folder, "type": "output"}
+
+
 def fingerprint(*chosen: tuple[FileKind, str]) -> str:
     """Changes when a file is replaced under the same name, so that the host's cache notices."""
     return "; ".join(_state(kind, name) for kind, name in chosen)

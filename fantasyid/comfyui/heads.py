@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import comfy.model_management
-import folder_paths
 import torch
 from comfy_api.latest import Types
 from torch import Tensor
@@ -19,7 +18,7 @@ from ..geometry.edit import SIDES, HeadEdit, describe_movement, edit_vertices
 from ..geometry.files import check_flame_vertices, mesh_bytes, read_mesh
 from ..geometry.render import rasterize, render_views
 from ..identity import FaceGeometry
-from .files import save_new
+from .files import save_new, saved_file
 
 
 def load_geometry(path: Path, adapter: Any | None) -> FaceGeometry:
@@ -119,10 +118,7 @@ def save_geometry(
     triangles = _triangles(geometry) if form == "glb" else geometry.triangles
     content = mesh_bytes(form, geometry.head, triangles)
     path = save_new(prefix, {f".{form}": content})
-    subfolder = path.parent.relative_to(folder_paths.get_output_directory()).as_posix()
-    place = "" if subfolder == "." else subfolder
-    shown = {"filename": path.name, "subfolder": place, "type": "output"}
-    return path, Types.File3D(str(path), form), {"3d": [shown]}
+    return path, Types.File3D(str(path), form), {"3d": [saved_file(path)]}
 
 
 def edit_geometry(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import folder_paths
 import torch
 from torch import Tensor
 
@@ -34,13 +33,6 @@ def save_identity(identity: Identity, prefix: str, note: str) -> Path:
         origin = replace(identity.provenance, note=note.strip())
         identity = replace(identity, provenance=origin)
     return save_new(prefix, {SUFFIX: identity_bytes(identity)})
-
-
-def saved_result(path: Path) -> dict[str, list[dict[str, str]]]:
-    """The `ui` entry by which scripts fetch the saved file from the host."""
-    subfolder = path.parent.relative_to(folder_paths.get_output_directory()).as_posix()
-    place = {"subfolder": "" if subfolder == "." else subfolder, "type": "output"}
-    return {"identities": [{"filename": path.name, **place}]}
 
 
 def load_identity(name: str, adapter: Adapter | None, encoder: FaceEncoder | None) -> Identity:

@@ -15,7 +15,7 @@ import folder_paths
 from torch import Tensor
 
 from ..evaluation.metrics import inception
-from ..evaluation.metrics.measure import Tools, embed_reference, measure, recognizer_or_why
+from ..evaluation.metrics.measure import Tools, embed_reference, measure, recognizer_if_there
 from ..evaluation.metrics.measurement import Measurement, as_csv, as_json, describe
 from ..evaluation.metrics.plot import draw_plot, draw_worst
 from ..face.align import CONTINUE, STOP, FaceChoice, align_faces
@@ -121,7 +121,7 @@ def _tools(request: MeasureRequest, missing: list[str]) -> Tools:
     """What measures; why something cannot be measured is appended to `missing`."""
     device = comfy.model_management.get_torch_device()
     detect = open_clip_detector(request.sources)
-    recognizer, why = recognizer_or_why(request.recognizer, recognizer_folders())
+    recognizer, why = recognizer_if_there(request.recognizer, recognizer_folders())
     if why:
         missing.append(f"No RS and IFS: {why}.")
     references = [] if recognizer is None else _references(request, recognizer, missing)

@@ -29,7 +29,7 @@ from ..cogvideox.schedule import (
     run_alphas,
     trailing_timesteps,
 )
-from .cogvideox import check_learned_size, require_cogvideox_i2v
+from .cogvideox import check_learned_size, frames_at_once, require_cogvideox_i2v
 from .previews import preview_sender
 
 RULES = ("dpm", "ddim")
@@ -159,7 +159,7 @@ def check_latent(model: Any, shape: tuple[int, ...]) -> None:
             "height in pixels must be multiples of 16"
         )
     check_learned_size(model, height, width)
-    at_once = _frames_at_once(frames, model.model_options.get("context_handler"))
+    at_once = frames_at_once(model, frames)
     if at_once > MAX_LATENT_FRAMES:
         raise ValueError(
             f"the model would see {at_once} latent frames at once; positions beyond "
@@ -167,14 +167,6 @@ def check_latent(model: Any, shape: tuple[int, ...]) -> None:
             "or a Context Windows (Manual) node on the model with dim 2, context_length "
             f"{MAX_LATENT_FRAMES} or less, causal_window_fix off and cond_retain_index_list 0"
         )
-
-
-def _frames_at_once(frames: int, windows: Any | None) -> int:
-    """How many latent frames one call of the model gets, with the host's context windows or not."""
-    if windows is None or getattr(windows, "dim", 2) != 2:
-        return frames  # windows over another axis do not shorten the clip
-    anchor = 1 if getattr(windows, "causal_window_fix", False) else 0
-    return min(frames, getattr(windows, "context_length", frames) + anchor)
 
 
 def trailing_sigmas(model: Any, steps: int, denoise: float) -> Tensor:

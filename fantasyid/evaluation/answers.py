@@ -85,6 +85,11 @@ class Result:
             return f"{self.error.get('node_type', '')}: {message}"
         return ""
 
+    @property
+    def error_type(self) -> str:
+        """The class of the exception that ended it, without its module; "" for none."""
+        return str(self.error.get("exception_type", "")).rpartition(".")[2]
+
     def files(self, node: str) -> list[HostFile]:
         """The files that a saving node of the workflow wrote."""
         return [

@@ -29,6 +29,10 @@ NO_FACE_POLICIES = (STOP, CONTINUE, SKIP)
 _LEAST_OVERLAP = 0.3
 
 
+class NoFaceError(ValueError):
+    """Nobody is on a photo, and the policy is to stop then."""
+
+
 @dataclass(frozen=True, slots=True)
 class FaceChoice:
     """Which face is meant, and how it is cut."""
@@ -68,7 +72,8 @@ def align_faces(
         tick: Called after each photo; may raise to interrupt.
 
     Raises:
-        ValueError: No face, with the policy "stop"; or the index is beyond the faces found.
+        NoFaceError: No face, with the policy "stop".
+        ValueError: The index is beyond the faces found.
     """
     if policy not in NO_FACE_POLICIES:
         raise ValueError(
@@ -98,7 +103,7 @@ def align_faces(
                 "points by hand"
             )
             if policy == STOP:
-                raise ValueError(where + reason)
+                raise NoFaceError(where + reason)
             crop, preview = FaceCrops.empty(photo[None], reason), photo[None]
             message = f"NO IDENTITY: {reason}."
         aligned.append(Alignment(crop, tuple(faces), preview, where.capitalize() + message))

@@ -27,23 +27,14 @@ CODE_SIZE = sum(CODE_SIZES)
 
 
 class DecaCode(NamedTuple):
-    """The encoder's output by meaning.
+    """The encoder's output by meaning."""
 
-    Attributes:
-        shape: `(B, 100)` FLAME shape coefficients.
-        texture: `(B, 50)`; not used by FantasyID.
-        expression: `(B, 50)` FLAME expression coefficients.
-        pose: `(B, 6)` axis-angles in radians: of the whole head, then of the jaw.
-        camera: `(B, 3)` scale and shift of an orthographic camera; not used by FantasyID.
-        light: `(B, 27)` spherical harmonics, nine per color; not used by FantasyID.
-    """
-
-    shape: Tensor
-    texture: Tensor
-    expression: Tensor
-    pose: Tensor
-    camera: Tensor
-    light: Tensor
+    shape: Tensor  # `(B, 100)` FLAME shape coefficients
+    texture: Tensor  # `(B, 50)`; not used by FantasyID
+    expression: Tensor  # `(B, 50)` FLAME expression coefficients
+    pose: Tensor  # `(B, 6)` axis-angles in radians: of the whole head, then of the jaw
+    camera: Tensor  # `(B, 3)` scale and shift of an orthographic camera; not used by FantasyID
+    light: Tensor  # `(B, 27)` spherical harmonics, nine per color; not used by FantasyID
 
 
 def split_code(code: Tensor) -> DecaCode:

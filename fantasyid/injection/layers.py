@@ -147,16 +147,11 @@ class LayerInjector(nn.Module):
 
 
 class InjectedIdentity(NamedTuple):
-    """What one identity brings to one injector.
+    """What one identity brings to one injector."""
 
-    Attributes:
-        keys: `(1 or B, K, C)` from `KeysValues`; one identity serves a whole batch.
-        values: Like `keys`, times whatever does not change over a run (`weigh_values`).
-        scale: Broadcastable to `(B, N, 1)`: what changes over steps, branches or places; None is 1.
-    """
-
-    keys: Tensor
-    values: Tensor
+    keys: Tensor  # `(1 or B, K, C)` from `KeysValues`; one identity serves a whole batch
+    values: Tensor  # like `keys`, times whatever does not change over a run (`weigh_values`)
+    # Broadcastable to `(B, N, 1)`: what changes over steps, branches or places; None is 1.
     scale: Tensor | None = None
 
 

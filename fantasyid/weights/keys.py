@@ -94,7 +94,7 @@ def to_released(part: str, state_dict: Mapping[str, T]) -> dict[str, T]:
     return {name: value for name, value in released.items() if name is not None}
 
 
-def check_state_dict(expected: Shapes, found: Shapes, source: str) -> None:
+def check_state_dict(expected: Shapes, found: Shapes, source: str, looks_like: str = "") -> None:
     """Compare names and shapes before anything is loaded.
 
     Raises:
@@ -113,7 +113,8 @@ def check_state_dict(expected: Shapes, found: Shapes, source: str) -> None:
         if names
     ]
     if problems:
-        raise ValueError(f"{source} does not fit. {'. '.join(problems)}.")
+        words = f" ({looks_like})" if looks_like else ""
+        raise ValueError(f"{source} does not fit. {'. '.join(problems)}.{words}")
 
 
 class _Shaped(Protocol):

@@ -77,6 +77,8 @@ def fit_modules(
         }
 
     words = f"{source} ({module_types[-1].__name__})"
+    found = on_disk(shapes_of(weights))
+    looks_like = looks_like or describe_keys(found)
     modules: list[ModuleWeights[T]] = []
     expected: dict[str, tuple[int, ...]] = {}
     try:
@@ -86,11 +88,9 @@ def fit_modules(
             needed = shapes_of(build(device="meta", dtype=None, operations=nn).state_dict())
             expected |= on_disk(needed)
             modules.append(ModuleWeights(build, {n: weights[n] for n in needed if n in weights}))
-        check_state_dict(expected, on_disk(shapes_of(weights)), words)
     except (ValueError, KeyError) as error:
-        where = "" if str(error).startswith(source) else f"{words}: "
-        looks_like = looks_like or describe_keys(on_disk(shapes_of(weights)))
-        raise ValueError(f"{where}{error} ({looks_like})") from error
+        raise ValueError(f"{words}: {error} ({looks_like})") from error
+    check_state_dict(expected, found, words, looks_like)
     return modules
 
 
@@ -127,11 +127,10 @@ class Released(Generic[T]):
         unknown = {key: tuple(self.tensors[key].shape) for key in self.keys.unknown}
         try:
             config = TransformerConfig.from_shapes(shapes)
-            _check_config_file(transformer_folder(self.path) / "config.json", config)
-            check_state_dict(config.shapes(), shapes | unknown, str(self.path))
         except ValueError as error:
-            where = "" if str(self.path) in str(error) else f"{self.path}: "
-            raise ValueError(f"{where}{error} ({self.words})") from error
+            raise ValueError(f"{self.path}: {error} ({self.words})") from error
+        _check_config_file(transformer_folder(self.path) / "config.json", config)
+        check_state_dict(config.shapes(), shapes | unknown, str(self.path), self.words)
         return weights
 
     def adapter_modules(self) -> list[ModuleWeights[T]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ("fantasyid", "nodes", "demo", "demo_nodes", "miniature", "tests", "benchmarks", "docs")
+FOLDERS = ("fantasyid", "nodes", "demo", "miniature", "tests", "benchmarks", "docs")
 FACTS = "docs/released-model.md"
 PAPER_SECTIONS = {"3.1", "3.2", "3.3", "3.4", "3.5", "4.1", "4.2", "4.3", "4.4", "4.5"}
 

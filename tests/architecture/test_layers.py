@@ -192,7 +192,7 @@ def test_ruff_sees_what_it_is_asked_to_see():
 
 
 def test_every_file_of_the_project_stays_small_and_has_a_name_that_says_something():
-    folders = ("nodes", "fantasyid", "demo", "demo_nodes", "miniature", "benchmarks", "tests")
+    folders = ("nodes", "fantasyid", "demo", "miniature", "benchmarks", "tests")
     files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
     assert len(files) > 150
     tests = ROOT / "tests"

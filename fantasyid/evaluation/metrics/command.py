@@ -19,7 +19,7 @@ from ...face.sources import DETECTORS, FaceSources, open_clip_detector
 from ...views.frames import frames_of_video
 from ...views.photos import read_photo
 from ..protocol.journal import write_text
-from .measure import Tools, embed_reference, measure, recognizer_or_why
+from .measure import Tools, embed_reference, measure, recognizer_if_there
 from .measurement import as_csv, as_json, describe
 from .plot import draw_plot, draw_worst
 
@@ -80,7 +80,7 @@ def _tools(given: argparse.Namespace, missing: list[str]) -> Tools:
     roots = () if given.models is None else (given.models / "insightface",)
     sources = FaceSources("", None, None, given.detector, roots)
     folders = None if given.models is None else (*roots, given.models / "fantasyid")
-    recognizer, why = recognizer_or_why(given.recognizer, folders)
+    recognizer, why = recognizer_if_there(given.recognizer, folders)
     if why:
         missing.append(f"No RS and IFS: {why}.")
     references = []

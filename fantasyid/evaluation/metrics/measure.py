@@ -203,7 +203,9 @@ def likeness(embedding: Embedding | None, others: Sequence[Embedding]) -> float 
     return float((np.stack(others) @ embedding).mean())
 
 
-def recognizer_or_why(choice: str, folders: Sequence[Path] | None) -> tuple[Recognizer | None, str]:
+def recognizer_if_there(
+    choice: str, folders: Sequence[Path] | None
+) -> tuple[Recognizer | None, str]:
     """The face recognizer of a choice; where there is none, why.
 
     Args:

@@ -29,7 +29,15 @@ from .journal import Journal, write_text
 from .making import MADE
 from .measuring import Meter, MeterSettings
 from .opens2v import ABSENT, Item, plan_items, read_items, write_scores
-from .plan import Job, Reference, Wishes, make_plan, read_prompts, read_references, with_settings
+from .plan import (
+    Job,
+    JobSettings,
+    Reference,
+    make_plan,
+    read_prompts,
+    read_references,
+    with_settings,
+)
 from .run import Runner, measured_path
 from .table import as_csv, as_json, as_markdown, make_rows, summarize
 from .variants import FULL, VARIANTS
@@ -117,14 +125,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.models is not None and not options.models.is_dir():
             raise FileNotFoundError(f"--models: there is no folder {options.models}")
-        graph, wishes = _wishes(options)
+        graph, settings = _settings(options)
         items: list[Item] = []
         if options.protocol == OPENS2V:
             items = read_items(options.prompts, options.references)
-            jobs = plan_items(graph, items, wishes)
+            jobs = plan_items(graph, items, settings)
         else:
             references, prompts = read_references(options.references), read_prompts(options.prompts)
-            jobs = make_plan(graph, references, prompts, wishes)
+            jobs = make_plan(graph, references, prompts, settings)
         hosts = [Host(url) for url in dict.fromkeys(options.host or [HOST])]
         options.out.mkdir(parents=True, exist_ok=True)
         busy = ValueError(
@@ -145,18 +153,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return STOPPED
 
 
-def _wishes(options: argparse.Namespace) -> tuple[Graph, Wishes]:
+def _settings(options: argparse.Namespace) -> tuple[Graph, JobSettings]:
     """The workflow with its settings, and what else is wished."""
     workflow = load_workflow(options.workflow)
     seed = get_input(workflow, "FantasyIDSampler", "seed", 42)
-    wishes = Wishes(
+    settings = JobSettings(
         options.seeds or [seed],
         list(VARIANTS) if options.ablations else options.variants,
         options.share_layer,
         {name: getattr(options, name) for name in DIALS},
         {(class_type, name): value for class_type, name, value in options.set},
     )
-    return with_settings(workflow, wishes), wishes
+    return with_settings(workflow, settings), settings
 
 
 def _run(
@@ -182,7 +190,7 @@ def _run(
     sys.stdout.write(as_markdown(summarize(rows, _pooled(options, jobs, meter))))
     for words in meter.missing:
         sys.stdout.write(f"{words}\n")
-    failed = [row for row in rows if row.note.startswith("no video")]
+    failed = [row for row in rows if row.failed]
     for row in failed:
         sys.stdout.write(f"{row.reference}, prompt {row.prompt}, seed {row.seed}: {row.note}\n")
     sys.stdout.write(f"Report: {report}\n")

@@ -118,7 +118,7 @@ def make_report(
         facts=facts,
         made_at=made_at,
         done=sum(row.frames > 0 for row in rows),
-        failed=sum(row.note.startswith("no video") for row in rows),
+        failed=sum(row.failed for row in rows),
         means=main_table(summaries),
         by_yaw=yaw_table(summaries),
         differences=difference_table(summaries),

@@ -20,6 +20,7 @@ from typing import Any
 
 from PIL import Image
 
+from ...face.align import NoFaceError
 from ...views.frames import frames_of_video
 from ...views.photos import read_photo
 from ...weights.fingerprint import sha256_of_file
@@ -29,7 +30,6 @@ from .plan import Job
 from .workflow import FOLDER, LATENT, SAVERS, VIDEO, nodes_of, result_folder
 
 QUEUED, MADE, FAILED = "queued", "made", "failed"
-NO_FACE = "no face found"
 # One video is in the host while the one before it is fetched and measured.
 LOOK_AHEAD = 2
 # A prompt that was sent shortly before a kill may arrive a little later than this command.
@@ -119,8 +119,7 @@ class Maker:
                 if self._take_left_behind(job):
                     return
             elif result.failure:
-                node = result.error.get("node_type")
-                final = node == "FantasyIDAlignFace" and NO_FACE in result.failure
+                final = result.error_type == NoFaceError.__name__
                 self._journal.add("job", job.id, state=FAILED, reason=result.failure, final=final)
                 return
             elif self._take(job, result):

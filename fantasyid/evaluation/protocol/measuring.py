@@ -24,7 +24,7 @@ from ...views.photos import FolderReport, list_files, read_photo, read_photos
 from ...weights.fingerprint import sha256_of_file
 from ..metrics import inception
 from ..metrics.frechet import frechet_distance
-from ..metrics.measure import Tools, embed_reference, likeness, measure, recognizer_or_why
+from ..metrics.measure import Tools, embed_reference, likeness, measure, recognizer_if_there
 from ..metrics.measurement import YAW_BINS, Measurement, as_json
 from .hashes import remembered_sha256, sha256_of_code, sha256_of_value
 from .journal import Journal
@@ -182,7 +182,7 @@ class Meter:
     def _find_recognizer(self) -> Recognizer | None:
         models = self._settings.models
         folders = None if models is None else (models / "insightface", models / "fantasyid")
-        recognizer, why = recognizer_or_why(self._settings.recognizer, folders)
+        recognizer, why = recognizer_if_there(self._settings.recognizer, folders)
         if why:
             self.missing.append(f"No RS and IFS: {why}.")
         return recognizer

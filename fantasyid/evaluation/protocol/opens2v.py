@@ -26,7 +26,7 @@ from ...weights.fingerprint import sha256_of_file
 from ..metrics.flow import dense_flow
 from .journal import Journal, write_text
 from .measuring import Meter
-from .plan import Job, Reference, Wishes, make_plan
+from .plan import Job, JobSettings, Reference, make_plan
 from .workflow import Graph
 
 FRAMES, PAD = 32, 0.25
@@ -85,9 +85,9 @@ def read_items(path: Path, folder: Path) -> list[Item]:
     return items
 
 
-def plan_items(graph: Graph, items: Sequence[Item], wishes: Wishes) -> list[Job]:
+def plan_items(graph: Graph, items: Sequence[Item], settings: JobSettings) -> list[Job]:
     """One job per item; the first seed and variant alone."""
-    one = replace(wishes, seeds=wishes.seeds[:1], variants=wishes.variants[:1])
+    one = replace(settings, seeds=settings.seeds[:1], variants=settings.variants[:1])
     numbers = {prompt: n for n, prompt in enumerate(dict.fromkeys(i.prompt for i in items), 1)}
     jobs = []
     for item in items:

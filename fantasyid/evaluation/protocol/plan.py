@@ -45,7 +45,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Wishes:
+class JobSettings:
     """What all videos share."""
 
     seeds: Sequence[int]  # one video for each
@@ -91,40 +91,40 @@ def read_prompts(path: Path) -> list[str]:
     return prompts
 
 
-def with_settings(workflow: Graph, wishes: Wishes) -> Graph:
+def with_settings(workflow: Graph, settings: JobSettings) -> Graph:
     """A copy of the workflow with the settings that all videos share.
 
     Raises:
         ValueError: A setting has no place in the workflow.
     """
     graph = copy.deepcopy(workflow)
-    for name, value in wishes.dials.items():
+    for name, value in settings.dials.items():
         if value is not None:
             set_input(graph, *DIALS[name], value)
-    for (class_type, name), value in wishes.inputs.items():
+    for (class_type, name), value in settings.inputs.items():
         set_input(graph, class_type, name, value)
     return graph
 
 
 def make_plan(
-    graph: Graph, references: Sequence[Reference], prompts: Sequence[str], wishes: Wishes
+    graph: Graph, references: Sequence[Reference], prompts: Sequence[str], settings: JobSettings
 ) -> list[Job]:
     """All videos; those that the host can make quickly one after the other are neighbours.
 
     Args:
         graph: From `with_settings`.
         references: Each meets every prompt.
-        wishes: Seeds and variants.
+        settings: Seeds and variants.
 
     Raises:
         ValueError: The workflow does not fit a variant.
     """
-    graphs = {v: edited(graph, v, wishes.share_layer) for v in dict.fromkeys(wishes.variants)}
+    graphs = {v: edited(graph, v, settings.share_layer) for v in dict.fromkeys(settings.variants)}
     jobs = []
     for reference in references:
         photo = f"{FOLDER}/{reference.name_on_host}"
         for number, prompt in enumerate(prompts, 1):
-            for seed in dict.fromkeys(wishes.seeds):
+            for seed in dict.fromkeys(settings.seeds):
                 for variant, base in graphs.items():
                     bare = for_video(base, photo, prompt, seed)
                     key = sha256_of_value(with_names(bare, ""))[:ID_DIGITS]

@@ -46,6 +46,7 @@ class Row:
     note: str  # why something is not there; "" for nothing
     video_sha256: str  # of the file; "" where there is no video
     latent_sha256: str  # of the file
+    failed: bool  # whether the video cannot be made
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ def _row(job: Job, journal: Journal, meter: str) -> Row:
         note=note,
         video_sha256=made.get("video", ""),
         latent_sha256=made.get("latent", ""),
+        failed=state.get("state") == FAILED,
     )
 
 
@@ -118,7 +120,7 @@ def summarize(
             Summary(
                 variant,
                 sum(row.frames > 0 for row in own),
-                sum(row.note.startswith("no video") for row in own),
+                sum(row.failed for row in own),
                 sum(row.faces for row in own),
                 sum(row.frames for row in own),
                 {n: bootstrap_mean([getattr(r, n) for r in own]) for n in (*COLUMNS, *BY_YAW)},

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from fantasyid.evaluation.protocol.plan import (
-    Wishes,
+    JobSettings,
     make_plan,
     read_prompts,
     read_references,
@@ -21,7 +21,7 @@ from fantasyid.evaluation.protocol.workflow import BUNDLED, load_workflow, nodes
 
 def wishes(**changes):
     given = {"seeds": [1], "variants": [FULL], "share_layer": 0, "dials": {}, "inputs": {}}
-    return Wishes(**(given | changes))
+    return JobSettings(**(given | changes))
 
 
 @pytest.fixture

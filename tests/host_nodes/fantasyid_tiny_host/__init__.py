@@ -1,6 +1,6 @@
-"""Lets a demo server's stock loaders take the tiny T5 and the tiny CogVideoX VAE.
+"""Lets a test server's stock loaders take the tiny T5 and the tiny CogVideoX VAE.
 
-For demos and tests only, and no part of the extension: ComfyUI writes the sizes of these two models
+For tests only, and no part of the extension: ComfyUI writes the sizes of these two models
 into its code, so files of other sizes need the sizes told at load. Only state dicts with exactly
 the tiny shapes are touched; every other file goes through the host's functions as it came.
 """
