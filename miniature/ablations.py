@@ -89,7 +89,7 @@ def _features(reader: Reader, films: Tensor) -> np.ndarray:
     ]).numpy()  # fmt: skip
 
 
-def _steadiness(recognizer: FaceNetwork, films: Tensor, readings: Tensor) -> Tensor:
+def steadiness(recognizer: FaceNetwork, films: Tensor, readings: Tensor) -> Tensor:
     """(B,) mean cosine of a frame's face to the next one's."""
     points = points_of(readings).flatten(0, 1)
     faces = embed(recognizer, list(films.flatten(0, 1)), list(points))
@@ -97,7 +97,7 @@ def _steadiness(recognizer: FaceNetwork, films: Tensor, readings: Tensor) -> Ten
     return (faces[:, 1:] * faces[:, :-1]).sum(-1).mean(1)
 
 
-def _motion(films: Tensor, readings: Tensor) -> Tensor:
+def face_motions(films: Tensor, readings: Tensor) -> Tensor:
     """(B,) FM of the project's metrics, in the box around the read points."""
     gray = (films.float() @ LUMA).numpy()
     points = points_of(readings)
@@ -126,8 +126,8 @@ def score(network: Any, given: Given, vae: Any, judges: Judges, cfg: float, scal
     real = torch.stack([person.clips[0] for person in given.people])
     return Scores(
         rs=_spread(found.likeness),
-        ifs=_spread(_steadiness(judges.recognizer, whole, readings)),
-        fm=_spread(_motion(whole, readings)),
+        ifs=_spread(steadiness(judges.recognizer, whole, readings)),
+        fm=_spread(face_motions(whole, readings)),
         fid=frechet_distance(_features(judges.reader, whole), _features(judges.reader, real)),
         found=float(found.found.mean()),
         tokens_rs=_spread(tokens.likeness),

@@ -1,0 +1,195 @@
+"""What each way to save time does to likeness and motion, on the bundled mini model.
+
+    COMFYUI_PATH=DIR python benchmarks/presets.py --work work/miniature --out results [--people 50]
+
+Needs what `python -m miniature readers` left in WORK, since it reads the frames. Every person
+makes four videos with every setting. It goes on where it stopped: the videos of a setting are kept
+in OUT. What it finds holds for this model; `docs/performance.md` has the table.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from host import arguments, start_host
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+SEED, OTHER_SEED, PROMPTS = 4, 7, 4
+CFG = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One way to sample."""
+
+    name: str
+    steps: int = 50
+    rule: str = "dpm"
+    cfg_end: float = 1.0  # share of the schedule behind which the prompt counts with 1
+    identity_end: float = 1.0  # share behind which the identity rests
+    threshold: float = 0.0  # of the host's EasyCache; 0 is without
+    seed: int = 1000
+
+
+SETTINGS = (
+    Setting("exact"),
+    Setting("exact, another seed", seed=2000),
+    Setting("25 steps", 25),
+    Setting("20 steps", 20),
+    Setting("12 steps", 12),
+    Setting("20 steps, ddim", 20, "ddim"),
+    Setting("cfg to 0.6", cfg_end=0.6),
+    Setting("cfg to 0.3", cfg_end=0.3),
+    Setting("identity to 0.5", identity_end=0.5),
+    Setting("EasyCache 0.05", threshold=0.05),
+    Setting("EasyCache 0.2", threshold=0.2),
+    Setting("25 steps, cfg to 0.6", 25, cfg_end=0.6),
+    Setting("20 steps, cfg to 0.3", 20, cfg_end=0.3),
+    Setting("25 steps, cfg to 0.5, EasyCache 0.05", 25, cfg_end=0.5, threshold=0.05),
+)
+
+
+class Studio:
+    """The mini model and its people; makes one video at a time, as the nodes do."""
+
+    def __init__(self) -> None:
+        from fantasyid.comfyui.miniature import load_miniature
+
+        self.mini = load_miniature()
+        self.calls = 0
+        block = self.mini.model.model.diffusion_model.blocks[0]
+        block.register_forward_hook(self._count)
+        self.identities: dict[int, tuple[Any, Any]] = {}
+
+    def _count(self, _block: Any, _inputs: Any, output: Any) -> None:
+        self.calls += len(output[0])  # both branches of CFG come as one batch
+
+    def _identity(self, person: Any) -> tuple[Any, Any]:
+        from fantasyid.comfyui.stages import compute_face_tokens, compute_vertices, fuse
+        from fantasyid.face.crop import cut_crop
+        from fantasyid.identity import FaceCrops
+
+        if person.number not in self.identities:
+            photo = cut_crop(person.pictures[0].float() / 255, person.points[0].tolist())[None]
+            face, mini = FaceCrops(photo, photo, "drawn"), self.mini
+            tokens = compute_face_tokens(mini.face_encoder, mini.adapter, face)
+            head = compute_vertices(mini.head_model, face, "as released")
+            self.identities[person.number] = face, fuse(mini.adapter, tokens, head)
+        return self.identities[person.number]
+
+    def video(self, person: Any, prompt: str, setting: Setting) -> Tensor:
+        """Frames (17, 96, 96, 3) uint8."""
+        from comfy_extras.nodes_easycache import EasyCacheNode
+
+        from fantasyid.comfyui.apply import apply_identity
+        from fantasyid.comfyui.guidance import PromptGuidance, make_guider
+        from fantasyid.comfyui.latents import face_latent
+        from fantasyid.comfyui.sampler import ReleasedSampler, run, trailing_sigmas
+        from fantasyid.injection.steering import Steering
+
+        face, identity = self._identity(person)
+        steering = Steering(end_percent=setting.identity_end)
+        model = apply_identity(self.mini.model, self.mini.adapter, identity, steering)
+        if setting.threshold:
+            model = EasyCacheNode.execute(model, setting.threshold, 0.15, 0.95, False).args[0]
+        words = [
+            self.mini.clip.encode_from_tokens_scheduled(self.mini.clip.tokenize(text))
+            for text in (prompt, "")
+        ]
+        positive, negative, latent = face_latent(*words, self.mini.vae, face, 96, 96, 17)
+        guidance = PromptGuidance(end_percent=setting.cfg_end)
+        guider = make_guider(model, positive, negative, CFG, guidance)
+        sigmas = trailing_sigmas(model, setting.steps, 1.0)
+        seed = setting.seed + person.number
+        made = run(guider, seed, ReleasedSampler(setting.rule), sigmas, latent)
+        frames = self.mini.vae.decode(made["samples"])
+        return (frames.reshape(-1, *frames.shape[-3:]).clamp(0, 1) * 255).round().byte()
+
+
+def make(studio: Studio, people: Sequence[Any], setting: Setting, out: Path) -> dict[str, Tensor]:
+    """All videos of a setting, (people, prompts, 17, 96, 96, 3), with calls and seconds."""
+    path = out / f"{setting.name.replace(' ', '_').replace(',', '')}.safetensors"
+    if not path.is_file():
+        videos, calls, seconds = [], [], []
+        for person in people:
+            for film in person.films:
+                studio.calls, began = 0, time.process_time()
+                videos.append(studio.video(person, film.prompt, setting))
+                seconds.append(time.process_time() - began)
+                calls.append(studio.calls)
+        shape = (len(people), PROMPTS)
+        save_file(
+            {
+                "videos": torch.stack(videos).unflatten(0, shape),
+                "calls": torch.tensor(calls).view(shape),
+                "seconds": torch.tensor(seconds).view(shape),
+            },
+            path,
+        )
+    return load_file(path)
+
+
+def measured(made: dict[str, Tensor], people: Sequence[Any], judges: Any) -> dict[str, Tensor]:
+    """Per person, the mean over the prompts: RS, IFS, FM, motion as prompted."""
+    from miniature.ablations import face_motions, steadiness
+    from miniature.evaluation import Given, measure
+    from miniature.reading import read
+
+    rows: dict[str, list[Tensor]] = {}
+    for number in range(PROMPTS):
+        cast = [
+            dataclasses.replace(p, films=[p.films[number]], clips=p.clips[[number]]) for p in people
+        ]
+        nothing = torch.zeros(0)
+        given = Given(cast, nothing, nothing, nothing, nothing, nothing, 1)
+        videos = made["videos"][:, number]
+        found = measure(videos, given, judges.reader, judges.motions, judges.recognizer)
+        reading = read(judges.reader, videos)
+        values = {
+            "RS": found.likeness, "motion": found.motion, "FM": face_motions(videos, reading),
+            "IFS": steadiness(judges.recognizer, videos, reading),
+        }  # fmt: skip
+        for name, value in values.items():
+            rows.setdefault(name, []).append(value)
+    return {name: torch.stack(values).mean(0) for name, values in rows.items()}
+
+
+def main() -> None:
+    """Make, measure, print a table."""
+    options = arguments(__doc__, work=Path("work/miniature"), out=Path("presets"), people=50)
+    start_host(options.comfyui)
+    from miniature.making import _judges
+    from miniature.reading import interval
+    from miniature.world.dataset import Cast, draw_cast
+
+    options.out.mkdir(parents=True, exist_ok=True)
+    people = list(draw_cast(Cast("presets", SEED, options.people, films=PROMPTS)))
+    judges = _judges(options.work)
+    print("| setting | calls / exact | seconds / exact | RS | IFS | FM | motion | from exact |")
+    print("|---|---|---|---|---|---|---|---|")
+    with torch.inference_mode():
+        studio = Studio()
+        exact = make(studio, people, SETTINGS[0], options.out)
+        for setting in SETTINGS:
+            made = make(studio, people, setting, options.out)
+            found = measured(made, people, judges)
+            far = (made["videos"].float() - exact["videos"].float()).abs().mean((1, 2, 3, 4, 5))
+            cells = [
+                f"{float(made[name].double().mean() / exact[name].double().mean()):.3f}"
+                for name in ("calls", "seconds")
+            ]
+            for values in (*(found[n] for n in ("RS", "IFS", "FM", "motion")), far / 255):
+                low, high = interval(values)
+                cells.append(f"{float(values.mean()):.3f} ({low:.3f} to {high:.3f})")
+            print(f"| {setting.name} | {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
