@@ -99,11 +99,11 @@ class Studio:
         model = apply_identity(self.mini.model, self.mini.adapter, identity, steering)
         if setting.threshold:
             model = EasyCacheNode.execute(model, setting.threshold, 0.15, 0.95, False).args[0]
-        words = [
-            self.mini.clip.encode_from_tokens_scheduled(self.mini.clip.tokenize(text))
-            for text in (prompt, "")
-        ]
-        positive, negative, latent = face_latent(*words, self.mini.vae, face, 96, 96, 17)
+        clip = self.mini.clip
+        told, untold = (
+            clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in (prompt, "")
+        )
+        positive, negative, latent = face_latent(told, untold, self.mini.vae, face, 96, 96, 17)
         guidance = PromptGuidance(end_percent=setting.cfg_end)
         guider = make_guider(model, positive, negative, CFG, guidance)
         sigmas = trailing_sigmas(model, setting.steps, 1.0)
