@@ -8,14 +8,14 @@ Source: paper section 3.5, equation 2.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .layers import InjectedIdentity, LayerInjector, LayerInjectors, injected_blocks
+from .layers import InjectedIdentity, LayerInjector, injected_blocks
 
 # Small videos are measured at all video tokens, large ones at every seventh: a seventh shares no
 # factor with the usual numbers of columns, and the cost stays far below 1 % of a block.
@@ -72,22 +72,6 @@ class BlockHook:
             ]
             self.norms = torch.stack(lengths)
         return hidden_states + residual, encoder_hidden_states
-
-
-def identity_hooks(
-    injectors: LayerInjectors, keys_values: Iterable[tuple[Tensor, Tensor]]
-) -> list[BlockHook]:
-    """The hooks of one identity at the released strength, as training wants them.
-
-    Args:
-        keys_values: From `LayerKeysValues`, one pair per injector; inside a graph or stored.
-    """
-    hooks = []
-    for injector, (keys, values) in zip(injectors.in_order(), keys_values, strict=True):
-        hook = BlockHook()
-        hook.add(injector, InjectedIdentity(keys, values))
-        hooks.append(hook)
-    return hooks
 
 
 @contextmanager

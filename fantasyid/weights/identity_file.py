@@ -39,7 +39,6 @@ from ..identity import (
     Provenance,
 )
 from ..shapes import Shapes
-from ..whole_file import write_whole
 from .describe import describe_keys
 from .header import DTYPE_NAMES, TensorEntry, header_bytes, read_header
 
@@ -64,12 +63,6 @@ NEEDED = ("face_tokens", "vertex_tokens")
 ORIGIN = tuple(field.name for field in fields(Provenance))
 WORDS = {"format", "version", *ORIGIN, "geometry", "digest"}
 HASH = re.compile(r"[0-9a-f]{64}")
-
-
-def write_identity(path: Path, identity: Identity) -> None:
-    """Write `identity_bytes`; a file under that name is replaced in one step."""
-    content = identity_bytes(identity)
-    write_whole(path, lambda file: file.write(content))
 
 
 def identity_bytes(identity: Identity) -> bytes:

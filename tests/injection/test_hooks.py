@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from fantasyid.injection.hooks import BlockHook, identity_hooks, injected
+from fantasyid.injection.hooks import BlockHook, injected
 from fantasyid.injection.layers import (
     InjectedIdentity,
     InjectionConfig,
@@ -20,6 +21,17 @@ from fantasyid.injection.layers import (
 HEADS, BLOCKS, TEXT_DIM = 2, 4, 32
 DIM = 64 * HEADS
 CONFIG = InjectionConfig(num_injectors=2, dim=DIM, context_dim=256)
+
+
+def identity_hooks(
+    injectors: LayerInjectors, keys_values: Iterable[tuple[torch.Tensor, torch.Tensor]]
+) -> list[BlockHook]:
+    """The hooks of one identity at the released strength."""
+    hooks = []
+    for injector, pair in zip(injectors.in_order(), keys_values, strict=True):
+        hooks.append(BlockHook())
+        hooks[-1].add(injector, InjectedIdentity(*pair))
+    return hooks
 
 
 def diffusers_transformer() -> tuple[Any, nn.ModuleList]:

@@ -159,7 +159,7 @@ def test_done_work_is_not_repeated(folder, files, monkeypatch):
 def test_the_stop_key_says_that_it_can_go_on(folder, files):
     code = (
         "import os, signal, sys; from fantasyid.weights.convert import command as m\n"
-        "m._Lines.__call__ = lambda self, step: os.kill(os.getpid(), signal.SIGINT)\n"
+        "m.Lines.__call__ = lambda self, step: os.kill(os.getpid(), signal.SIGINT)\n"
         "sys.exit(m.main(sys.argv[1:]))\n"
     )
     command = [sys.executable, "-c", code, "split", str(folder), "--base", str(files.base)]

@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from identities import assert_same, make_identity, pattern
+from identities import assert_same, make_identity, pattern, write_identity
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -23,7 +23,6 @@ from fantasyid.weights.identity_file import (
     VERSION,
     is_identity_file,
     read_identity,
-    write_identity,
 )
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from damage import mutated
-from identities import assert_same, make_identity
+from identities import assert_same, make_identity, write_identity
 
-from fantasyid.weights.identity_file import is_identity_file, read_identity, write_identity
+from fantasyid.weights.identity_file import is_identity_file, read_identity
 
 pytestmark = pytest.mark.slow
 
