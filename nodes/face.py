@@ -146,7 +146,7 @@ class FantasyIDAlignFace(io.ComfyNode):
     ) -> io.NodeOutput:
         folders = files.searched_folders(files.INSIGHTFACE)
         given = sources.FaceSources(
-            points, face_landmarks, boxes, detector, folders, face_detection_model
+            detector, folders, face_detection_model, points, face_landmarks, boxes
         )
         region = faces_from_boxes(choose_box)
         choice = align.FaceChoice(choose, index, region[0].box if region else None, follow, padding)

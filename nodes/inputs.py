@@ -50,4 +50,4 @@ def recognizer(tooltip: str) -> io.Combo.Input:
 def found_by(detector: str, model: Any = None) -> sources.FaceSources:
     """What the inputs `detector` and `face_model` say."""
     folders = files.searched_folders(files.INSIGHTFACE)
-    return sources.FaceSources("", None, None, detector, folders, model)
+    return sources.FaceSources(detector, folders, model)

@@ -202,7 +202,7 @@ class FantasyIDFromPhoto(io.ComfyNode):
     ) -> io.NodeOutput:
         parts = from_photo.Parts(adapter, face_encoder, head_model)
         folders = files.searched_folders(files.INSIGHTFACE)
-        given = sources.FaceSources("", None, None, detector, folders, face_detection_model)
+        given = sources.FaceSources(detector, folders, face_detection_model)
         choice = align.FaceChoice(choose, index)
         identity, face, words, shown = from_photo.identity_from_photos(
             image, parts, given, choice, no_face, head

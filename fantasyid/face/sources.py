@@ -39,14 +39,17 @@ _TURNS_DEG = (90.0, -90.0, 180.0, 45.0, -45.0, 135.0, -135.0)
 
 @dataclass(frozen=True, slots=True)
 class FaceSources:
-    """Who may say where the face is; the first one that is given wins, in this order."""
+    """Who may say where the face is.
 
-    points: str  # see `points.parse_points`; "" for none
-    landmarks: Mapping[str, Any] | None  # the host's FACE_LANDMARKS value
-    boxes: Any  # the host's BOUNDING_BOX value, or None
+    What is given wins in this order: points, landmarks, boxes, `landmarker`, `detector`.
+    """
+
     detector: str  # one of `DETECTORS`, when nothing else is given
-    insightface_folders: tuple[Path, ...]  # where insightface packs may lie
-    landmarker: Any = None  # the host's FACE_DETECTION_MODEL value; goes before `detector`
+    insightface_folders: tuple[Path, ...] = ()  # where insightface packs may lie
+    landmarker: Any = None  # the host's FACE_DETECTION_MODEL value
+    points: str = ""  # see `points.parse_points`
+    landmarks: Mapping[str, Any] | None = None  # the host's FACE_LANDMARKS value
+    boxes: Any = None  # the host's BOUNDING_BOX value
 
     @property
     def words(self) -> str:

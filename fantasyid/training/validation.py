@@ -247,7 +247,7 @@ def make_validation(config: Config, encoders: Encoders) -> Validation:
     """
     path = config.validate.recognizer
     recognizer = None if path is None else open_recognizer(path)
-    sources = FaceSources("", None, None, config.validate.detector, ())
+    sources = FaceSources(config.validate.detector)
     detect = open_clip_detector(sources)
 
     def crop(photo: Tensor) -> Tensor:

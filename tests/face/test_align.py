@@ -41,14 +41,7 @@ def newton(shared: Path) -> Tensor:
 
 
 def sources(**changes: Any) -> FaceSources:
-    given: dict = {
-        "points": "",
-        "landmarks": None,
-        "boxes": None,
-        "detector": "cascade",
-        "insightface_folders": (),
-    }
-    return FaceSources(**(given | changes))
+    return FaceSources(**({"detector": "cascade"} | changes))
 
 
 def align(photo: Tensor, given: FaceSources) -> Alignment:

@@ -146,7 +146,7 @@ def test_a_missing_onnxruntime_is_named(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 def given_sources(folder: Path, detector: str) -> FaceSources:
-    return FaceSources("", None, None, detector, (folder,))
+    return FaceSources(detector, (folder,))
 
 
 @pytest.mark.parametrize("opened", [open_detector, open_clip_detector])

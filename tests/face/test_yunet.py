@@ -66,7 +66,7 @@ def test_true_points_of_portraits(shared: Path) -> None:
 
 def test_a_file_is_found_by_its_name_or_missed_by_name(shared: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
-    detect = open_clip_detector(FaceSources("", None, None, "yunet", (shared / "data",)))
+    detect = open_clip_detector(FaceSources("yunet", (shared / "data",)))
     assert detect(torch.full((37, 500, 3), 0.5)) == []
     with pytest.raises(FileNotFoundError, match="no YuNet file"):
         open_yunet([tmp_path])

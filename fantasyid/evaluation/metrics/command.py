@@ -78,7 +78,7 @@ def _check_out(clips: Sequence[Path], out: Path | None) -> None:
 def _tools(given: argparse.Namespace, missing: list[str]) -> Tools:
     """What measures; why something cannot be measured is appended to `missing`."""
     roots = () if given.models is None else (given.models / "insightface",)
-    sources = FaceSources("", None, None, given.detector, roots)
+    sources = FaceSources(given.detector, roots)
     folders = None if given.models is None else (*roots, given.models / "fantasyid")
     recognizer, why = recognizer_if_there(given.recognizer, folders)
     if why:

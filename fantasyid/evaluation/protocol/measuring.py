@@ -149,7 +149,7 @@ class Meter:
     def _sources(self) -> FaceSources:
         models = self._settings.models
         folders = () if models is None else (models / "insightface",)
-        return FaceSources("", None, None, self._settings.detector, folders)
+        return FaceSources(self._settings.detector, folders)
 
     def align(self, photo: Tensor) -> FaceCrops:
         """The chosen face of a picture `(H, W, 3)`; empty with the reason where there is none."""

@@ -217,7 +217,7 @@ def open_faces(name: str, folders: tuple[Path, ...]) -> Detector:
         MissingPackage: It is not installed, or has no model files.
     """
     try:
-        return open_clip_detector(FaceSources("", None, None, name, folders))
+        return open_clip_detector(FaceSources(name, folders))
     except (ImportError, FileNotFoundError) as error:
         raise MissingPackage(str(error)) from error
 
