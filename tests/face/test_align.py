@@ -41,7 +41,8 @@ def newton(shared: Path) -> Tensor:
 
 
 def sources(**changes: Any) -> FaceSources:
-    return FaceSources(**({"detector": "cascade"} | changes))
+    given: dict = {"detector": "cascade"} | changes
+    return FaceSources(**given)
 
 
 def align(photo: Tensor, given: FaceSources) -> Alignment:
