@@ -105,16 +105,13 @@ def fingerprint(recognizer: str) -> str:
     there = [str(importlib.util.find_spec("onnxruntime") is not None)]
     with contextlib.suppress(FileNotFoundError, ValueError):
         there.append(_stat(find_recognizer(recognizer, recognizer_folders())))
-    network = _inception_file()
+    network, _ = inception.find_inception(_own_folders())
     return repr((there, None if network is None else _stat(network)))
 
 
 def recognizer_folders() -> tuple[Path, ...]:
     """Where face recognisers may lie: `models/insightface` and `models/fantasyid`."""
-    return (
-        *searched_folders(INSIGHTFACE),
-        *(Path(p) for p in folder_paths.get_folder_paths(FOLDER)),
-    )
+    return (*searched_folders(INSIGHTFACE), *_own_folders())
 
 
 def _tools(request: MeasureRequest, missing: list[str]) -> Tools:
@@ -127,12 +124,9 @@ def _tools(request: MeasureRequest, missing: list[str]) -> Tools:
     references = [] if recognizer is None else _references(request, recognizer, missing)
     features, real = None, []
     if request.reference_set is not None:
-        path = _inception_file()
+        path, why = inception.find_inception(_own_folders())
         if path is None:
-            place = folder_paths.get_folder_paths(FOLDER)[0]
-            missing.append(
-                f"No FID: {inception.FILE} is not in {place}. To have it, {inception.WHERE_FROM}."
-            )
+            missing.append(why)
         else:
             features = inception.open_features(path, device)
             real = [features(face.images[0]) for face in _faces(request, request.reference_set)]
@@ -167,9 +161,8 @@ def _faces(request: MeasureRequest, image: Tensor, policy: str = CONTINUE) -> li
     return [a.crop for a in found if not a.crop.empty_reason]
 
 
-def _inception_file() -> Path | None:
-    places = (Path(p) / inception.FILE for p in folder_paths.get_folder_paths(FOLDER))
-    return next((path for path in places if path.is_file()), None)
+def _own_folders() -> list[Path]:
+    return [Path(path) for path in folder_paths.get_folder_paths(FOLDER)]
 
 
 def _write(measured: Measurement, prefix: str) -> str:

@@ -12,6 +12,7 @@ import codecs
 import io
 import pickletools
 from collections.abc import Callable
+from functools import partialmethod
 from typing import Any
 
 MAX_STEPS = 1_000_000
@@ -131,6 +132,8 @@ class _Machine:
         items, self.stack = self.stack, self.below.pop()
         return items
 
+    do_pop_mark = marked
+
     def do_proto(self, version: int) -> None:
         if version > 5:
             raise ValueError(f"a pickle of protocol {version}")
@@ -148,9 +151,6 @@ class _Machine:
         else:
             self.marked()
 
-    def do_pop_mark(self) -> None:
-        self.marked()
-
     def do_dup(self) -> None:
         self.stack.append(self.stack[-1])
 
@@ -162,19 +162,14 @@ class _Machine:
         items = self.marked()
         self.stack.append(tuple(items))
 
-    def do_tuple1(self) -> None:
-        self._tuple_of(1)
-
-    def do_tuple2(self) -> None:
-        self._tuple_of(2)
-
-    def do_tuple3(self) -> None:
-        self._tuple_of(3)
-
     def _tuple_of(self, length: int) -> None:
         if len(self.stack) < length:
             raise ValueError("a tuple of more values than there are")
         self.stack[-length:] = [tuple(self.stack[-length:])]
+
+    do_tuple1 = partialmethod(_tuple_of, 1)
+    do_tuple2 = partialmethod(_tuple_of, 2)
+    do_tuple3 = partialmethod(_tuple_of, 3)
 
     def do_dict(self) -> None:
         items = self.marked()

@@ -25,6 +25,7 @@ from ..geometry.flame import (
 )
 from ..geometry.spiral import SPIRAL_LENGTH
 from ..geometry.topology import TAPS, MeshTables, Pool, mesh_tables
+from ..shapes import ShapeReader
 from .describe import describe_keys
 from .header import Form, sniff
 from .read import only_tensors, read_torch_file, read_weights
@@ -130,46 +131,35 @@ def tables_from_arrays(content: Mapping[str, np.ndarray]) -> MeshTables:
     Raises:
         ValueError: An entry is missing, or names vertices that are not there.
     """
+    read = ShapeReader({name: array.shape for name, array in content.items()}, "mesh tables")
+    coarse, middle, fine = (
+        read.size("coarse_index", None),
+        read.size("spirals.0", None, SPIRAL_LENGTH),
+        read.size("spirals.1", None, SPIRAL_LENGTH),
+    )
+    read.axes("triangles", None, 3)
 
-    def indices(name: str, columns: tuple[int, ...], below: int) -> Tensor:
-        array = _entry(content, name)
-        if array.dtype.kind not in "iu" or array.shape[1:] != columns or not len(array):
-            raise ValueError(
-                f"mesh tables: {name} is {array.dtype} {array.shape}, expected integers of shape "
-                f"(any{''.join(f', {n}' for n in columns)})"
-            )
-        if array.min() < 0 or array.max() >= below:
-            raise ValueError(f"mesh tables: {name} names vertices outside 0..{below - 1}")
+    def indices(name: str, below: int) -> Tensor:
+        array = content[name]
+        inside = array.dtype.kind in "iu" and array.size and 0 <= array.min() <= array.max() < below
+        if not inside:
+            raise read.error(f"{name} does not number vertices from 0 to {below - 1}")
         return torch.from_numpy(array.astype(np.int64))
 
-    sizes = (
-        len(_entry(content, "coarse_index")),
-        *(len(_entry(content, f"spirals.{level}")) for level in (0, 1)),
-    )
-    pools = []
-    for level in (0, 1):
-        index = indices(f"pools.{level}.index", (TAPS,), sizes[level])
-        weight = _entry(content, f"pools.{level}.weight")
-        if weight.shape != tuple(index.shape) or not np.isfinite(weight).all():
-            raise ValueError(
-                f"mesh tables: pools.{level}.weight is not {tuple(index.shape)} finite"
-            )
-        if len(index) != sizes[level + 1]:
-            raise ValueError(f"mesh tables: pools.{level} and spirals.{level} differ in length")
-        pools.append(Pool(index, torch.from_numpy(weight.astype(np.float32))))
-    spirals = [indices(f"spirals.{n}", (SPIRAL_LENGTH,), sizes[n + 1]) for n in (0, 1)]
+    def pool(level: int, size: int, below: int) -> Pool:
+        read.axes(f"pools.{level}.index", size, TAPS)
+        read.axes(f"pools.{level}.weight", size, TAPS)
+        weight = torch.from_numpy(content[f"pools.{level}.weight"].astype(np.float32))
+        if not weight.isfinite().all():
+            raise read.error(f"pools.{level}.weight has values that are not finite")
+        return Pool(indices(f"pools.{level}.index", below), weight)
+
     return MeshTables(
-        coarse_index=indices("coarse_index", (), sizes[2]),
-        pools=(pools[0], pools[1]),
-        spirals=(spirals[0], spirals[1]),
-        triangles=indices("triangles", (3,), sizes[2]),
+        coarse_index=indices("coarse_index", fine),
+        pools=(pool(0, middle, coarse), pool(1, fine, middle)),
+        spirals=(indices("spirals.0", middle), indices("spirals.1", fine)),
+        triangles=indices("triangles", fine),
     )
-
-
-def _entry(content: Mapping[str, np.ndarray], name: str) -> np.ndarray:
-    if name not in content:
-        raise ValueError(f"mesh tables: no entry {name!r}; the file has {sorted(content)}")
-    return content[name]
 
 
 def plain_tensors(path: Path) -> tuple[str, dict[str, Tensor]]:

@@ -7,7 +7,7 @@ maximum. Pictures are prepared as pytorch-fid does.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,13 @@ WHERE_FROM = (
 CLASSES, SIDE_PX = 1008, 299
 
 Features = Callable[[Tensor], Tensor]
+
+
+def find_inception(folders: Sequence[Path]) -> tuple[Path | None, str]:
+    """The file of the network, or None and why there is no FID, in a sentence."""
+    found = next((folder / FILE for folder in folders if (folder / FILE).is_file()), None)
+    place = folders[0] if folders else "models/fantasyid"
+    return found, "" if found else f"No FID: {FILE} is not in {place}. To have it, {WHERE_FROM}."
 
 
 def open_features(path: Path, device: torch.device | str) -> Features:

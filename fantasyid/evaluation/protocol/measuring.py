@@ -192,12 +192,9 @@ class Meter:
         if real is None:
             self.missing.append("No FID: name a folder of photos of real faces with --real.")
             return None
-        path = None if models is None else models / "fantasyid" / inception.FILE
-        if path is None or not path.is_file():
-            place = "models/fantasyid" if path is None else path.parent
-            words = f"{inception.FILE} is not in {place}"
-            self.missing.append(f"No FID: {words}. To have it, {inception.WHERE_FROM}.")
-            return None
+        folders = () if models is None else (models / "fantasyid",)
+        path, why = inception.find_inception(folders)
+        self.missing += [why] if why else []
         return path
 
 
