@@ -1,6 +1,7 @@
-"""What each way to save time does to likeness and motion, on the bundled mini model.
+"""What each way to save time, and each dial, does to likeness and motion of the bundled mini model.
 
     COMFYUI_PATH=DIR python benchmarks/presets.py --work work/miniature --out results [--people 50]
+        [--dials]
 
 Needs what `python -m miniature readers` left in WORK, since it reads the frames. Every person
 makes four videos with every setting. It goes on where it stopped: the videos of a setting are kept
@@ -11,8 +12,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from host import arguments, start_host
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-SEED, OTHER_SEED, PROMPTS = 4, 7, 4
+SEED, PROMPTS = 4, 4
 CFG = 1.5
 
 
@@ -32,9 +33,12 @@ class Setting:
     name: str
     steps: int = 50
     rule: str = "dpm"
+    cfg: float = CFG
     cfg_end: float = 1.0  # share of the schedule behind which the prompt counts with 1
-    identity_end: float = 1.0  # share behind which the identity rests
     threshold: float = 0.0  # of the host's EasyCache; 0 is without
+    identity_scale: float = 0.0  # of the guider
+    layers: str = ""  # a preset of the layer weights
+    dials: Mapping[str, Any] = field(default_factory=dict)  # of `Steering`
     seed: int = 1000
 
 
@@ -47,12 +51,23 @@ SETTINGS = (
     Setting("20 steps, ddim", 20, "ddim"),
     Setting("cfg to 0.6", cfg_end=0.6),
     Setting("cfg to 0.3", cfg_end=0.3),
-    Setting("identity to 0.5", identity_end=0.5),
+    Setting("identity to 0.5", dials={"end_percent": 0.5}),
     Setting("EasyCache 0.05", threshold=0.05),
     Setting("EasyCache 0.2", threshold=0.2),
     Setting("25 steps, cfg to 0.6", 25, cfg_end=0.6),
     Setting("20 steps, cfg to 0.3", 20, cfg_end=0.3),
     Setting("25 steps, cfg to 0.5, EasyCache 0.05", 25, cfg_end=0.5, threshold=0.05),
+)
+DIALS = (
+    Setting("released", 20),
+    *(Setting(f"strength {v}", 20, dials={"strength": v}) for v in (0.0, 0.5, 1.5, 2.0)),
+    *(Setting(f"looks {v}", 20, dials={"looks": v}) for v in (0.0, 0.5, 1.5)),
+    *(Setting(f"shape {v}", 20, dials={"shape": v}) for v in (0.0, 0.5, 1.5)),
+    *(Setting(f"start {v}", 20, dials={"start_percent": v}) for v in (0.2, 0.5)),
+    *(Setting(f"end {v}", 20, dials={"end_percent": v}) for v in (0.5, 0.8)),
+    *(Setting(f"identity guidance {v}", 20, identity_scale=v) for v in (1.0, 2.0)),
+    *(Setting(f"layers: {name}", 20, layers=name) for name in ("balanced", "motion")),
+    *(Setting(f"cfg {v}", 20, cfg=v) for v in (1.0, 2.5, 4.0)),
 )
 
 
@@ -89,13 +104,14 @@ class Studio:
         from comfy_extras.nodes_easycache import EasyCacheNode
 
         from fantasyid.comfyui.apply import apply_identity
-        from fantasyid.comfyui.guidance import PromptGuidance, make_guider
+        from fantasyid.comfyui.guidance import IdentityGuidance, PromptGuidance, make_guider
         from fantasyid.comfyui.latents import face_latent
         from fantasyid.comfyui.sampler import ReleasedSampler, run, trailing_sigmas
-        from fantasyid.injection.steering import Steering
+        from fantasyid.injection.steering import LayerWeights, Steering
 
         face, identity = self._identity(person)
-        steering = Steering(end_percent=setting.identity_end)
+        layers = LayerWeights(setting.layers) if setting.layers else None
+        steering = Steering(layer_weights=layers, **setting.dials)
         model = apply_identity(self.mini.model, self.mini.adapter, identity, steering)
         if setting.threshold:
             model = EasyCacheNode.execute(model, setting.threshold, 0.15, 0.95, False).args[0]
@@ -105,7 +121,8 @@ class Studio:
         )
         positive, negative, latent = face_latent(told, untold, self.mini.vae, face, 96, 96, 17)
         guidance = PromptGuidance(end_percent=setting.cfg_end)
-        guider = make_guider(model, positive, negative, CFG, guidance)
+        more = IdentityGuidance(setting.identity_scale)
+        guider = make_guider(model, positive, negative, setting.cfg, guidance, more)
         sigmas = trailing_sigmas(model, setting.steps, 1.0)
         seed = setting.seed + person.number
         made = run(guider, seed, ReleasedSampler(setting.rule), sigmas, latent)
@@ -115,7 +132,10 @@ class Studio:
 
 def make(studio: Studio, people: Sequence[Any], setting: Setting, out: Path) -> dict[str, Tensor]:
     """All videos of a setting, (people, prompts, 17, 96, 96, 3), with calls and seconds."""
-    path = out / f"{setting.name.replace(' ', '_').replace(',', '')}.safetensors"
+    path = (
+        out
+        / f"{setting.name.replace(' ', '_').translate({ord(c): None for c in ',:'})}.safetensors"
+    )
     if not path.is_file():
         videos, calls, seconds = [], [], []
         for person in people:
@@ -163,7 +183,10 @@ def measured(made: dict[str, Tensor], people: Sequence[Any], judges: Any) -> dic
 
 def main() -> None:
     """Make, measure, print a table."""
-    options = arguments(__doc__, work=Path("work/miniature"), out=Path("presets"), people=50)
+    options = arguments(
+        __doc__, work=Path("work/miniature"), out=Path("presets"), people=50, dials=False
+    )
+    settings = DIALS if options.dials else SETTINGS
     start_host(options.comfyui)
     from miniature.making import _judges
     from miniature.reading import interval
@@ -172,12 +195,12 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     people = list(draw_cast(Cast("presets", SEED, options.people, films=PROMPTS)))
     judges = _judges(options.work)
-    print("| setting | calls / exact | seconds / exact | RS | IFS | FM | motion | from exact |")
+    print("| setting | calls / first | seconds / first | RS | IFS | FM | motion | from first |")
     print("|---|---|---|---|---|---|---|---|")
     with torch.inference_mode():
         studio = Studio()
-        exact = make(studio, people, SETTINGS[0], options.out)
-        for setting in SETTINGS:
+        exact = make(studio, people, settings[0], options.out)
+        for setting in settings:
             made = make(studio, people, setting, options.out)
             found = measured(made, people, judges)
             far = (made["videos"].float() - exact["videos"].float()).abs().mean((1, 2, 3, 4, 5))
