@@ -25,7 +25,7 @@ from .identity import (
     FantasyIDLoadIdentity,
     FantasyIDSaveIdentity,
 )
-from .latents import FantasyIDFaceLatent
+from .latents import FantasyIDDecode, FantasyIDFaceLatent
 from .loaders import (
     FantasyIDAdapterLoader,
     FantasyIDDecaLoader,
@@ -70,6 +70,7 @@ NODES: list[type[io.ComfyNode]] = [
     FantasyIDSamplerSelect,
     FantasyIDGuider,
     FantasyIDSampler,
+    FantasyIDDecode,
     FantasyIDBestOf,
     FantasyIDInjectionReport,
     FantasyIDMetrics,

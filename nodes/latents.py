@@ -1,4 +1,4 @@
-"""The face into the image-to-video channels."""
+"""The face into the image-to-video channels, and pixels out of the latent video."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..fantasyid.comfyui import images, latents
+from ..fantasyid.comfyui import decode, images, latents, messages
 from . import inputs, types
 
 
@@ -96,3 +96,41 @@ class FantasyIDFaceLatent(io.ComfyNode):
         return io.NodeOutput(
             *latents.face_latent(positive, negative, vae, crops, width, height, length, start_image)
         )
+
+
+class FantasyIDDecode(io.ComfyNode):
+    """Pixels of a sampled latent video, as the released pipeline decodes it."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FantasyIDDecode",
+            display_name="FantasyID Decode",
+            category=f"{types.CATEGORY}/sampling",
+            description="Decode a latent video in the steps of the released pipeline. VAE Decode "
+            "takes other steps and gives other pixels.",
+            search_aliases=["vae decode", "vae decode tiled", "latent to video"],
+            inputs=[
+                io.Latent.Input(
+                    "samples",
+                    tooltip="A sampled video: 1, 3, 5, ... latent frames, one batch row per video.",
+                ),
+                io.Vae.Input("vae", tooltip="The CogVideoX VAE. It is used as it is."),
+                io.Combo.Input(
+                    "tiles",
+                    options=list(decode.TILES),
+                    tooltip="auto: the whole picture at once, as released, where the memory is "
+                    "enough, else in four parts that overlap. never: rather fail. always: save "
+                    "memory. Parts give other pixels than the whole, and the node says so.",
+                ),
+            ],
+            outputs=[io.Image.Output("images", display_name="images")],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, samples: Any, vae: Any, tiles: str) -> io.NodeOutput:
+        images, tiled = decode.decode_as_released(samples["samples"], vae, tiles)
+        if not tiled:
+            return io.NodeOutput(images)
+        return io.NodeOutput(images, ui=messages.on_node(decode.TILED, cls.hidden.unique_id))

@@ -64,7 +64,7 @@ def test_another_seed_runs_only_sampling_and_what_follows(client, plain):
     again = client.run(changed(graph, "FantasyIDSampler", seed=7))
     assert again.ending == "execution_success", again.errors
     ran = {graph[k]["class_type"] for k in again.executed}
-    assert ran == {"FantasyIDSampler", "SaveLatent", "VAEDecodeTiled", "CreateVideo", "SaveVideo"}
+    assert ran == {"FantasyIDSampler", "SaveLatent", "FantasyIDDecode", "CreateVideo", "SaveVideo"}
 
 
 def test_the_same_prompt_twice_is_served_from_the_cache(client, plain):

@@ -189,6 +189,18 @@ def test_the_crop_puts_the_points_on_the_template() -> None:
             assert crop[y - 1 : y + 2, x - 1 : x + 2].max() > 0.3
 
 
+def test_padding_shows_more_of_the_photo_around_the_same_middle() -> None:
+    """Twice the padding, half the scale: the middle half of the crop is the released one."""
+    photo = torch.rand(200, 201, 3, generator=torch.manual_seed(0))
+    points = np.array(ASTRONAUT) - [130, 30]
+    _, plain = align_crop(photo, points)
+    crop, wide = align_crop(photo, points, padding=2.0)
+    assert crop.shape == (512, 512, 3)
+    assert np.allclose(wide, plain / 2 + [[0, 0, 128], [0, 0, 128]])
+    with pytest.raises(ValueError, match="the padding is 0, expected a positive number"):
+        align_crop(photo, points, padding=0)
+
+
 def test_the_crop_is_eight_bit_and_bordered_outside_the_photo() -> None:
     photo = torch.rand(60, 60, 3, generator=torch.manual_seed(0))
     crop, _ = align_crop(photo, np.array(ASTRONAUT) - [190, 100])

@@ -135,7 +135,10 @@ def test_forward_is_the_last_level_pure_and_per_item(tiny: EvaVisionTransformer)
     both = tiny(pixels)
     assert torch.equal(both, tiny.hidden_states(pixels)[-1])
     assert torch.equal(pixels, before)
-    assert torch.allclose(both[1:], tiny(pixels[1:]), atol=1e-5)
+    # A batch is summed in another order, which 20 blocks carry on; items that saw each other would
+    # differ by the size of the values.
+    assert torch.allclose(both[1:], tiny(pixels[1:]), atol=1e-3)
+    assert (both[1] - both[0]).abs().mean() > 0.1
 
 
 def test_every_parameter_is_live(seeded: ModuleType) -> None:

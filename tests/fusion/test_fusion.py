@@ -169,3 +169,18 @@ def test_pooling_and_gathering_equal_plain_loops():
     gathered = gather_spirals(pooled, tables.spirals[0])
     for v in range(pool.index.shape[0]):
         assert torch.equal(gathered[1, v], torch.cat([pooled[1, i] for i in tables.spirals[0][v]]))
+
+
+def test_the_last_spiral_convolution_is_linear_and_those_before_it_are_not(
+    small_fusion, small_inputs
+):
+    """As released: ELU after the first two, nothing after the last (golden with licensed data)."""
+    coarse = torch.randn(2, 12, 32, generator=torch.Generator().manual_seed(2))
+    tables = small_inputs[2]
+    with torch.no_grad():
+        middle, fine, last = small_fusion.upsample_stages(30 * coarse, tables)
+        plain = small_fusion.upsample[2](gather_spirals(fine, tables.spirals[1]))
+    assert torch.equal(last, plain)
+    assert middle.min() >= -1.0
+    assert fine.min() >= -1.0
+    assert last.min() < -1.0, "too small to tell: take larger inputs"

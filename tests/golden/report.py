@@ -54,6 +54,19 @@ and a test fails when it no longer fits the code. The tests need a ComfyUI (`COM
 `python quickstart.py test`), timm and diffusers; the mesh tables also need the licensed mesh data,
 which the project does not contain. The numbers are of one x86 CPU; another one rounds differently.
 """
+LAST_STAGE = """
+## The last stage
+
+ComfyUI's *VAE Decode* takes other steps than the released pipeline; *FantasyID Decode* takes the
+released ones (rows "decode against diffusers" and "the host's VAE Decode").
+
+One prompt can give two files that differ in a few pixels though the latents are equal. The stage
+is the decode, in either node: PyTorch's convolutions add up in another order with another number
+of threads (`OMP_NUM_THREADS`, or another machine). Measured with the mini model, one thread against
+two, from the same latents: 2e-7, which rounding to 8 bits turns into 2 of 470,016 values that
+differ by one. With one number of threads all decodes were equal bit by bit (40 with one, 12 with
+two), and so were all MP4 files of equal pixels (20 and 8).
+"""
 
 
 @dataclass(frozen=True)
@@ -214,7 +227,8 @@ def render(measured: Mapping[str, Any]) -> str:
         "Weights and inputs are stored in the dtype; the fourth column says what computes.\n",
         "| stage | dtype | tolerance | computes in | why |\n|---|---|---:|---|---|",
         *tolerance_rows(),
-        "\n## Paper and release\n",
+        LAST_STAGE,
+        "## Paper and release\n",
         "Where they differ, the code does what the release does; its weights fit nothing else.\n",
         "| what (section) | paper | release |\n|---|---|---|",
         *paper_rows(),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from denoiser import build_model, velocity
+from safetensors.torch import load_file
 
 from fantasyid.cogvideox.positions import rotary_table
 from fantasyid.face.eva_clip import EvaVisionTransformer
@@ -134,3 +137,41 @@ def test_positions_count_in_that_comparison(ours, our_model, relative_error):
         inputs = random_inputs(size, 1)
         change = relative_error(velocity(bare, *inputs), velocity(our_model, *inputs))
         assert (change > 1e-3) is expected, f"{size}: {change}"
+
+
+MINI = Path(__file__).parents[2] / "models" / "miniature" / "vae.safetensors"
+MINI_WIDTHS = {"block_out_channels": (8, 16, 32, 64), "layers_per_block": 1, "norm_num_groups": 4}
+
+
+@pytest.fixture(scope="module", params=["real widths", "mini VAE"])
+def vaes(request, ours, comfyui_path):
+    """A CogVideoX VAE in diffusers and as the host's object, with the same weights."""
+    assert comfyui_path
+    diffusers = pytest.importorskip("diffusers", reason="diffusers is absent")
+    torch.manual_seed(4)
+    if request.param == "mini VAE":
+        vae = ours("fantasyid.comfyui.miniature").load_miniature().vae
+        theirs = diffusers.AutoencoderKLCogVideoX(**MINI_WIDTHS)
+        theirs.load_state_dict(load_file(MINI))
+    else:
+        theirs = diffusers.AutoencoderKLCogVideoX()
+        vae = importlib.import_module("comfy.sd").VAE(sd=theirs.state_dict())
+    return request.param, theirs.eval().requires_grad_(False), vae
+
+
+def test_the_decode_equals_diffusers_and_the_hosts_does_not(vaes, ours, relative_error, fidelity):
+    name, theirs, vae = vaes
+    assert vae.vae_dtype == torch.float32
+    latents = torch.randn(2, 16, 5, 2, 3, generator=torch.Generator().manual_seed(7))
+    before = {key: value.clone() for key, value in vae.first_stage_model.state_dict().items()}
+    expected = theirs.decode(latents).sample.div(2).add(0.5).clamp(0, 1).movedim(1, -1)
+    got, in_parts = ours("fantasyid.comfyui.decode").decode_as_released(latents, vae)
+    assert not in_parts
+    got = got.unflatten(0, (2, 17))
+    assert (got - expected).abs().max() <= 1e-4
+    fidelity("decode against diffusers", torch.float32, {name: relative_error(got, expected)})
+    hosts = vae.decode(latents)
+    fidelity("the host's VAE Decode", torch.float32, {name: relative_error(hosts, expected)})
+    assert (hosts - expected).abs().max() > 0.01, "the host decodes as released: say so in the docs"
+    after = vae.first_stage_model.state_dict()
+    assert all(torch.equal(value, after[key]) for key, value in before.items())

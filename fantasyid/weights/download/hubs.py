@@ -70,6 +70,7 @@ def list_files(mirror: str, repo: str, report: Report, retry: Retry) -> dict[str
             retry.timeout,
             lambda: report(step),
             url,
+            together=True,
         )
         # A name with a drive or a backslash could lead out of the folder on Windows.
         return {path: remote for path, remote in found if not set(path) & set("\\:")}

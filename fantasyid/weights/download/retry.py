@@ -129,7 +129,12 @@ def _read(
 
 
 def watched(
-    pieces: Callable[[], Iterable[T]], timeout: float, tick: Callable[[], object], url: str
+    pieces: Callable[[], Iterable[T]],
+    timeout: float,
+    tick: Callable[[], object],
+    url: str,
+    *,
+    together: bool = False,
 ) -> Iterator[T]:
     """Yield what a blocking iterator yields, and look at the stop button while it blocks.
 
@@ -140,6 +145,7 @@ def watched(
         pieces: Makes the iterator, in the thread.
         timeout: Seconds within which each piece must come.
         tick: Called between pieces and every `TICK` seconds; may raise to stop.
+        together: The timeout is that of all pieces together: what is small and may have no end.
 
     Raises:
         TransientError: No piece came in time.
@@ -151,18 +157,19 @@ def watched(
         due = time.monotonic() + timeout
         while True:
             tick()
+            if time.monotonic() > due:
+                raise TransientError(f"{url} sends nothing, or too slowly")
             try:
                 piece = ready.get(timeout=TICK)
             except queue.Empty:
-                if time.monotonic() > due:
-                    raise TransientError(f"{url} sends nothing, or too slowly") from None
                 continue
             if piece is _END:
                 return
             if isinstance(piece, Exception):
                 raise piece
             yield piece
-            due = time.monotonic() + timeout
+            if not together:
+                due = time.monotonic() + timeout
     finally:
         stopped.set()
         while not ready.empty():  # the thread may wait for room

@@ -113,8 +113,11 @@ def test_without_the_retained_face_later_windows_lose_it(host, with_identity, lo
         assert bool(given[:, :, 0].any()) == (window[0] == 0)
 
 
+@pytest.mark.parametrize(
+    "settings", [{}, {"causal_window_fix": True, "context_length": 12}], ids=["plain", "anchored"]
+)
 def test_a_mask_over_time_is_cut_to_each_window(
-    host, loaded, identity, long_clip, windowed, compatible
+    host, loaded, identity, long_clip, windowed, compatible, settings
 ):
     """In the last block alone, a mask over the last frames leaves all others as they were."""
     (last,) = host.run("FantasyIDLayerWeights", preset="custom", layers="3")
@@ -130,7 +133,7 @@ def test_a_mask_over_time_is_cut_to_each_window(
         mask=mask,
     )
     on, off = (
-        one_step(host, windowed(model)[0], long_clip)
+        one_step(host, windowed(model, **settings)[0], long_clip)
         for model in (masked, apply(host, loaded, identity, 0.0))
     )
     assert torch.equal(on[:, :, :WINDOW], off[:, :, :WINDOW])

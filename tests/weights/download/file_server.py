@@ -148,6 +148,20 @@ def good(
     return reply
 
 
+def dripping(handler: Handler) -> None:
+    """One byte at a time, of the headers, for as long as anyone waits."""
+    handler.wfile.write(b"HTTP/1.0 200 OK\r\nX-Drip: ")
+    while not handler.server.over.wait(0.05):
+        handler.wfile.write(b"a")
+
+
+def endless(handler: Handler) -> None:
+    """A page of a list that names itself as the next one."""
+    path = f"{handler.server.url}{handler.path}"
+    handler.server.script.append(endless)
+    good(more={"Link": f'<{path}>; rel="next"'})(handler)
+
+
 def status(code: int, **headers: str) -> Reply:
     """An answer without the file."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
-from weights.download.file_server import publish, redirect, serve_lists, status
+from weights.download.file_server import dripping, endless, publish, redirect, serve_lists, status
 
 from fantasyid.weights.download import hubs
 from fantasyid.weights.download.hubs import endpoint_of, list_files, token_for
@@ -54,6 +56,25 @@ def test_a_list_has_sizes_hashes_and_addresses(web, mirror):
     assert file.url == f"{web.url}/{place}/vae/w%201.pt"
     assert (file.size, len(file.sha256)) == (7, 64)
     assert bool(found["config.json"].sha256) == (mirror == "modelscope")
+
+
+def test_a_list_that_drips_or_never_ends_is_stopped_and_given_up(web, mirror):
+    publish(web, "a/b", {"config.json": b"{}"})
+
+    def stop(_: object) -> None:
+        if time.monotonic() - begun > 0.5:
+            raise KeyboardInterrupt
+
+    web.script, begun = [dripping], time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        list_files(mirror, "a/b", stop, Retry())
+    assert time.monotonic() - begun < 2.5
+    for answer in [dripping] if mirror == "modelscope" else [dripping, endless]:
+        web.script, begun = [answer], time.monotonic()
+        with pytest.raises(DownloadError, match="too slowly; gave up after 1 attempts"):
+            list_files(mirror, "a/b", lambda _: None, Retry(timeout=1.0, attempts=1))
+        assert time.monotonic() - begun < 8
+    web.over.set()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from collections import namedtuple
 
 import filelock
 import pytest
-from weights.download.file_server import good, status
+from weights.download.file_server import dripping, good, status
 from weights.download.one_file import CONTENT, HASH, PART, fetch, left
 
 from fantasyid.weights.download.fetch import SPARE_BYTES, part_of
@@ -39,8 +39,9 @@ def test_stopped_it_goes_on_where_it_was(web, remote, target):
         lambda handler: handler.server.over.wait(20),
         good(send=3000, stall=True),
         status(503, Retry_After="60"),
+        dripping,
     ],
-    ids=["no answer", "stalled", "waiting"],
+    ids=["no answer", "stalled", "waiting", "dripping headers"],
 )
 def test_the_stop_button_works_within_two_seconds(web, remote, target, answer):
     web.script, begun = [answer], time.monotonic()
@@ -57,6 +58,14 @@ def test_the_stop_button_works_within_two_seconds(web, remote, target, answer):
     for thread in left_behind:
         thread.join(5)
         assert not thread.is_alive()
+
+
+def test_headers_that_drip_are_given_up(web, remote, target):
+    web.script, begun = [dripping] * 3, time.monotonic()
+    with pytest.raises(DownloadError, match="sends nothing, or too slowly; gave up after 3"):
+        fetch(remote, target)
+    assert time.monotonic() - begun < 10
+    web.over.set()
 
 
 def test_space_is_needed_for_what_is_missing(remote, target, monkeypatch):
