@@ -109,11 +109,12 @@ def _steps(video: Tensor, vae: Any) -> Tensor:
 def _in_parts(video: Tensor, vae: Any) -> Tensor:
     """Like `_steps`, from parts of the picture, joined by the host."""
     sides = TILE if video.shape[-1] >= video.shape[-2] else TILE[::-1]
+    overlap: Any = (1, OVERLAP, OVERLAP)  # the host takes a number or one for each axis
     return comfy.utils.tiled_scale_multidim(
         video,
         lambda part: _steps(part, vae),
         tile=(video.shape[2], *sides),
-        overlap=(1, OVERLAP, OVERLAP),
+        overlap=overlap,
         upscale_amount=vae.upscale_ratio,
         index_formulas=vae.upscale_index_formula,
         out_channels=3,

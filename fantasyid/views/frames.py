@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -31,6 +31,7 @@ class ClipFrame:
     scale: float  # pixels of `gray` per pixel of the frame
     color: Callable[[], Tensor]  # gives (H, W, 3) RGB in [0, 1]; called for few frames only
     small_color: Callable[[], Tensor]  # gives (h, w, 3), of the size of `gray`; for the detector
+    lost: Callable[[], int] = int  # gives how many parts of its clip were damaged up to now
 
 
 Frames = Generator[ClipFrame, None, None]
@@ -92,18 +93,20 @@ def frames_of_video(source: Any, start: float = 0.0, duration: float = 0.0) -> F
 def _decode(container: Any, stream: Any, start: float, end: float | None) -> Frames:
     from av.error import InvalidDataError
 
-    number = 0
+    number = lost = 0
     for packet in container.demux(stream):
         try:
             frames = packet.decode()
         except InvalidDataError:  # a damaged part, as the host leaves it out
+            lost += 1
             continue
         for frame in frames:
+            lost += frame.is_corrupt
             seconds = 0.0 if frame.time is None else float(frame.time)
             if end is not None and seconds >= end:
                 return
             if seconds >= start:
-                yield _of_decoded(frame, number, seconds)
+                yield replace(_of_decoded(frame, number, seconds), lost=lambda: lost)
                 number += 1
 
 

@@ -89,6 +89,7 @@ class ClipMeasurer:
         self._face: DetectedFace | None = None
         self._embedding: Embedding | None = None
         self._followed: DetectedFace | None = None
+        self._lost: Callable[[], int] = int
 
     def add(self, frame: ClipFrame) -> None:
         """Look at the next frame."""
@@ -112,6 +113,7 @@ class ClipMeasurer:
             )
         )
         self._before, self._face, self._embedding = frame.gray, face, embedding
+        self._lost = frame.lost
 
     def finish(self) -> Measurement:
         """The values of all frames.
@@ -129,6 +131,7 @@ class ClipMeasurer:
             (len(self._features), len(self._tools.real_features)),
             tuple((number, crop) for _, number, crop in self._worst.kept),
             torch.stack([*self._features]).cpu() if self._features else None,
+            self._lost(),
         )
 
     def _find(self, frame: ClipFrame, cut: bool) -> DetectedFace | None:

@@ -58,6 +58,7 @@ class Measurement:
     # those that move most where there is no recogniser.
     worst: tuple[tuple[int, Tensor], ...]
     features: Tensor | None = None  # (N, C) Inception features of the face crops, where taken
+    lost: int = 0  # parts of the clip that were damaged: the frames are those that remain
 
     def mean(self, name: str) -> float | None:
         """The mean of a value of `FrameValues` over the frames that have it."""
@@ -106,6 +107,12 @@ def describe(measured: Measurement, missing: Sequence[str] = ()) -> str:
     lines = [f"Faces found in {found} of {total} frames{by}; the others are left out."]
     if found == total:
         lines = [f"Faces found in {found} of {total} frames{by}."]
+    if measured.lost:
+        lines.insert(
+            0,
+            f"DAMAGED CLIP: {measured.lost} of its parts cannot be decoded; all values are of the "
+            f"{total} frames that can.",
+        )
     rs, ifs, fm, still = (measured.mean(name) for name in ("rs", "ifs", "fm", "fm_still"))
     if rs is not None:
         lines.append(f"RS {rs:.4f} (cosine to the reference, {measured.count('rs')} frames).")
@@ -152,6 +159,7 @@ def as_json(measured: Measurement) -> str:
     names = ("rs", "ifs", "fm", "fm_still", "fm_px")
     content: dict[str, Any] = {
         "frames": len(measured.frames),
+        "damaged_parts": measured.lost,
         "frames_with_face": measured.count("box"),
         "mean": {name: measured.mean(name) for name in names},
         "rs_by_yaw": measured.rs_by_yaw(),

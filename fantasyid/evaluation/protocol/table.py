@@ -215,13 +215,22 @@ def _lines(table: Table) -> str:
 
 
 def as_csv(rows: Sequence[Row]) -> str:
-    """A line for each video; a cell is empty where there is nothing to measure."""
+    """A line for each video; a cell is empty where there is nothing to measure.
+
+    A file name that a spreadsheet would run as a formula gets an apostrophe in front.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(Row.__dataclass_fields__)
     for row in rows:
-        writer.writerow("" if v is None else v for v in asdict(row).values())
+        writer.writerow(_cell(value) for value in asdict(row).values())
     return text.getvalue()
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return f"'{value}"
+    return "" if value is None else value
 
 
 def as_json(rows: Sequence[Row], summaries: Sequence[Summary], facts: dict[str, Any]) -> str:

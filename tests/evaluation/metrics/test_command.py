@@ -30,10 +30,26 @@ def test_a_clip_is_measured_without_any_model_file(clip: Path, tmp_path: Path, c
     content = json.loads((tmp_path / "out" / "face.json").read_text("utf-8"))
     assert content["mean"]["fm"] > 0
     assert content["mean"]["rs"] is None
+    assert content["damaged_parts"] == 0
     rows = (tmp_path / "out" / "face.csv").read_text("utf-8").splitlines()
     assert len(rows) == FRAMES + 1
     for name in ("face_plot.png", "face_worst.png"):
         assert (tmp_path / "out" / name).stat().st_size > 500
+
+
+def test_a_damaged_clip_says_so_in_words_and_numbers(clip: Path, tmp_path: Path, capsys) -> None:
+    av = pytest.importorskip("av", reason="PyAV is absent")
+    raw = bytearray(clip.read_bytes())
+    with av.open(str(clip)) as container:
+        place, size = [(p.pos, p.size) for p in container.demux(video=0) if p.size][1]
+    raw[place : place + size] = bytes(size)
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(raw)
+    assert main([str(broken), "--detector", "cascade", "--out", str(tmp_path / "out")]) == 0
+    assert "DAMAGED CLIP: " in capsys.readouterr().out
+    content = json.loads((tmp_path / "out" / "broken.json").read_text("utf-8"))
+    assert content["damaged_parts"] > 0
+    assert content["frames"] < FRAMES
 
 
 def test_a_missing_recogniser_is_told_and_the_rest_is_measured(

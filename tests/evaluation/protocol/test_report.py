@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -97,6 +98,9 @@ def test_files_for_programs_hold_every_row_and_no_made_up_zero(rows):
     table = list(csv.DictReader(io.StringIO(as_csv(rows))))
     assert [row["rs"] for row in table] == ["0.5", "0.7", "", "", "0.2", "0.9"]
     assert table[2]["reference"] == "<cid>.png"
+    formula = [replace(rows[0], reference="=HYPERLINK(1).png", rs=-0.5)]
+    (cells,) = csv.DictReader(io.StringIO(as_csv(formula)))
+    assert (cells["reference"], cells["rs"]) == ("'=HYPERLINK(1).png", "-0.5")
     content = json.loads(as_json(rows, summarize(rows), {"seeds": [5]}))
     assert content["videos"][3]["fm"] is None
     assert content["variants"][0]["means"]["rs"]["high"] == pytest.approx(0.7)
