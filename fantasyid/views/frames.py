@@ -94,6 +94,10 @@ def _decode(container: Any, stream: Any, start: float, end: float | None) -> Fra
     from av.error import InvalidDataError
 
     number = lost = 0
+
+    def lost_so_far() -> int:
+        return lost
+
     for packet in container.demux(stream):
         try:
             frames = packet.decode()
@@ -106,7 +110,7 @@ def _decode(container: Any, stream: Any, start: float, end: float | None) -> Fra
             if end is not None and seconds >= end:
                 return
             if seconds >= start:
-                yield replace(_of_decoded(frame, number, seconds), lost=lambda: lost)
+                yield replace(_of_decoded(frame, number, seconds), lost=lost_so_far)
                 number += 1
 
 

@@ -102,17 +102,7 @@ def describe(measured: Measurement, missing: Sequence[str] = ()) -> str:
     Args:
         missing: Why some values are not there, a sentence each.
     """
-    total, found = len(measured.frames), measured.count("box")
-    by = f" ({', '.join(measured.detectors)})" if measured.detectors else ""
-    lines = [f"Faces found in {found} of {total} frames{by}; the others are left out."]
-    if found == total:
-        lines = [f"Faces found in {found} of {total} frames{by}."]
-    if measured.lost:
-        lines.insert(
-            0,
-            f"DAMAGED CLIP: {measured.lost} of its parts cannot be decoded; all values are of the "
-            f"{total} frames that can.",
-        )
+    lines = _counts(measured)
     rs, ifs, fm, still = (measured.mean(name) for name in ("rs", "ifs", "fm", "fm_still"))
     if rs is not None:
         lines.append(f"RS {rs:.4f} (cosine to the reference, {measured.count('rs')} frames).")
@@ -144,6 +134,21 @@ def describe(measured: Measurement, missing: Sequence[str] = ()) -> str:
             f"to {COPIED_FM} %): the reference was pasted rather than brought to life."
         )
     return "\n".join([*lines, *missing])
+
+
+def _counts(measured: Measurement) -> list[str]:
+    """What the values are of."""
+    total, found = len(measured.frames), measured.count("box")
+    by = f" ({', '.join(measured.detectors)})" if measured.detectors else ""
+    rest = "" if found == total else "; the others are left out"
+    lines = [f"Faces found in {found} of {total} frames{by}{rest}."]
+    if measured.lost:
+        lines.insert(
+            0,
+            f"DAMAGED CLIP: {measured.lost} of its parts cannot be decoded; all values are of the "
+            f"{total} frames that can.",
+        )
+    return lines
 
 
 def _fid_words(measured: Measurement) -> str:
