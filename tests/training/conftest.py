@@ -242,3 +242,21 @@ def setting(tmp_path, files, config):
         cache=Cache(face_latent_draws=2, shard_clips=2, device="cpu"),
     )
     return config, rows, Encoders(config.weights, config.cache)
+
+
+def toml(value) -> str:
+    """A value as TOML writes it."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{k} = {toml(v)}" for k, v in value.items()) + "}"
+    return json.dumps(value)
+
+
+def write_recipe(folder: Path, weights: Weights, tables: dict[str, dict[str, Any]]) -> Path:
+    """A TOML file in a folder whose `work` is beside it."""
+    named = {n: str(p) for n in Weights.__dataclass_fields__ if (p := getattr(weights, n))}
+    lines = ['work = "work"']
+    for name, table in {"weights": named, **tables}.items():
+        lines += [f"[{name}]", *(f"{key} = {toml(value)}" for key, value in table.items())]
+    path = folder / "recipe.toml"
+    path.write_text("\n".join(lines) + "\n", "utf-8")
+    return path

@@ -14,16 +14,9 @@ from fantasyid.training.loop import SAMPLE_NOW
 from fantasyid.training.progress import METRICS
 from fantasyid.training.validation import PAGE
 
-from .conftest import BASE, SIZES
+from .conftest import BASE, SIZES, write_recipe
 
 pytestmark = pytest.mark.slow
-
-
-def toml(value) -> str:
-    """A value as TOML writes it."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{k} = {toml(v)}" for k, v in value.items()) + "}"
-    return json.dumps(value)
 
 
 @pytest.fixture
@@ -31,12 +24,8 @@ def recipe(setting, tmp_path):
     """A TOML file on the curated clips of `setting`."""
     config, _rows, encoders = setting
     Image.fromarray(pictures.astronaut()).save(tmp_path / "astronaut.png")
-    weights = {name: str(getattr(config.weights, name)) for name in (
-        "vae", "text_encoder", "tokenizer", "face_encoder", "deca", "flame", "mesh_transforms",
-    )}  # fmt: skip
     tables = {
         "curate": {"clips": "clips", "frames": 9, "sizes": [[64, 64]]},
-        "weights": weights,
         "cache": {"face_latent_draws": 2, "device": "cpu"},
         "model": {
             "base": "full",
@@ -51,12 +40,7 @@ def recipe(setting, tmp_path):
             "every": 4, "references": ["astronaut.png"], "prompts": ["a person smiles"], "steps": 2,
         },
     }  # fmt: skip
-    lines = ['work = "work"']
-    for name, table in tables.items():
-        lines += [f"[{name}]", *(f"{key} = {toml(value)}" for key, value in table.items())]
-    path = tmp_path / "recipe.toml"
-    path.write_text("\n".join(lines) + "\n", "utf-8")
-    return path
+    return write_recipe(tmp_path, config.weights, tables)
 
 
 def test_cache_check_train_export(recipe, tmp_path, capsys):
