@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from PIL import Image
 
 from fantasyid.evaluation.answers import Graph, Result
+from fantasyid.evaluation.protocol.workflow import set_input, set_prompt
 from fantasyid.face.crop import FACE_TEMPLATE_PX
 from fantasyid.face.recognizer import open_recognizer
 
@@ -55,11 +55,9 @@ def graph_of(take: Take, photo: str | None, seed: int | None) -> Graph:
         photo: File in the server's input folder whose face takes the drawn person's place.
         seed: Of the noise; None keeps the graph's.
     """
-    graph: Graph = copy.deepcopy(json.loads((ROOT / WORKFLOW).read_text(encoding="utf-8")))
-    by_class = {node["class_type"]: key for key, node in graph.items()}
-    loader = by_class["FantasyIDMiniLoader"]
+    graph: Graph = json.loads((ROOT / WORKFLOW).read_text(encoding="utf-8"))
     if photo is None:
-        graph[loader]["inputs"]["person"] = take.person
+        set_input(graph, "FantasyIDMiniLoader", "person", take.person)
     else:
         graph["photo"] = {"class_type": "LoadImage", "inputs": {"image": photo}}
         graph["align"] = {
@@ -72,11 +70,9 @@ def graph_of(take: Take, photo: str | None, seed: int | None) -> Graph:
         for node in graph.values():
             if "face" in node["inputs"]:
                 node["inputs"]["face"] = ["align", 0]
-    sampler = graph[by_class["FantasyIDSampler"]]["inputs"]
     if seed is not None:
-        sampler["seed"] = seed
-    positive = graph[by_class["FantasyIDFaceLatent"]]["inputs"]["positive"][0]
-    graph[positive]["inputs"]["text"] = take.prompt
+        set_input(graph, "FantasyIDSampler", "seed", seed)
+    set_prompt(graph, take.prompt)
     return graph
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
 
-from fantasyid.evaluation.answers import Graph
+from fantasyid.evaluation.protocol.workflow import Graph, set_input, set_prompt
 
 # (class_type, input) -> role of the model file it names.
 MODEL_FILES = {
@@ -17,17 +16,6 @@ MODEL_FILES = {
     ("CLIPLoader", "clip_name"): "clip",
     ("VAELoader", "vae_name"): "vae",
 }
-
-
-def set_prompt(graph: Graph, prompt: str) -> None:
-    """Give every CLIPTextEncode that an input named `positive` is linked to another text."""
-    links = (node["inputs"].get("positive") for node in graph.values())
-    linked = [graph[link[0]] for link in links if isinstance(link, list)]
-    nodes = [node for node in linked if node["class_type"] == "CLIPTextEncode"]
-    if not nodes:
-        raise ValueError("the workflow has no CLIPTextEncode that a `positive` input leads to")
-    for node in nodes:
-        node["inputs"]["text"] = prompt
 
 
 def adapt(
@@ -49,16 +37,11 @@ def adapt(
         ValueError: the workflow and the tables above do not fit each other.
     """
     graph = copy.deepcopy(graph)
-    values: dict[tuple[str, str], Any] = {("LoadImage", "image"): image}
-    values |= {place: names[role] for place, role in MODEL_FILES.items()}
+    set_input(graph, "LoadImage", "image", image)
+    for (class_type, name), role in MODEL_FILES.items():
+        set_input(graph, class_type, name, names[role])
     if seed is not None:
-        values["FantasyIDSampler", "seed"] = seed
-    for (class_type, name), value in values.items():
-        inputs = [n["inputs"] for n in graph.values() if n["class_type"] == class_type]
-        if not inputs or any(isinstance(i.get(name, []), list) for i in inputs):
-            raise ValueError(f"the workflow has no {class_type} with a value for its {name!r}")
-        for node in inputs:
-            node[name] = value
+        set_input(graph, "FantasyIDSampler", "seed", seed)
     if prompt is not None:
         set_prompt(graph, prompt)
     return graph

@@ -17,6 +17,7 @@ import folder_paths
 from ..weights.describe import in_print
 from ..weights.download.files import how_to_get, target_name
 from ..weights.identity_file import is_identity_file
+from ..weights.read import TRANSFORMER_FOLDERS
 from ..whole_file import write_numbered
 
 FOLDER = "fantasyid"
@@ -144,7 +145,7 @@ def model_choices() -> list[str]:
     for root in searched_folders(MODEL):
         for config in root.glob("**/config.json"):
             folder = config.parent
-            if folder.name in ("transformer", "transformer_ema"):
+            if folder.name in TRANSFORMER_FOLDERS:
                 folder = folder.parent
             elif "CogVideoX" not in config.read_text("utf-8", errors="replace")[:2000]:
                 continue

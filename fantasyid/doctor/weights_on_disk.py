@@ -16,12 +16,11 @@ from ..weights.download.files import FILES, ModelFile, how_to_get
 from ..weights.download.present import Places, find
 from ..weights.fingerprint import sha256_of_file
 from ..weights.progress import in_words
-from ..weights.read import model_files
+from ..weights.read import TRANSFORMER_FOLDERS, model_files
 from .findings import ERROR, NOTE, OK, WARNING, Finding
 
 SUFFIXES = (".safetensors", ".sft", ".pt", ".pth", ".bin", ".tar", ".pkl")
 SHARD = re.compile(r"-\d+-of-\d+\.")
-TRANSFORMER_FOLDERS = {"transformer", "transformer_ema"}
 PICKLES_BELOW = 1_000_000_000  # bytes; a larger pickle is not opened only to see what it is
 # Hashes of generated stand-ins, beside which they lie.
 TINY_MANIFEST = "fantasyid_tiny.json"
@@ -106,7 +105,7 @@ class _Search:
         """Files and model folders under other names."""
         for root in self.places[item.folder]:
             for folder, inner, names in os.walk(root, followlinks=True):
-                if item.kind == "transformer" and TRANSFORMER_FOLDERS & set(inner):
+                if item.kind == "transformer" and set(TRANSFORMER_FOLDERS) & set(inner):
                     yield Path(folder)
                 paths = (Path(folder, name) for name in sorted(names) if not SHARD.search(name))
                 yield from (path for path in paths if _quick_to_read(path))

@@ -15,6 +15,9 @@ from .describe import describe_keys
 from .header import SUFFIXES, Form, read_header, sniff
 from .torch_file import load_torch_file
 
+# Of a released model; released behavior: the first wins.
+TRANSFORMER_FOLDERS = ("transformer_ema", "transformer")
+
 
 def read_weights(
     path: Path, read_safetensors: Callable[[Path], dict[str, Tensor]] | None = None
@@ -121,11 +124,8 @@ def _shards(index: Path) -> list[Path]:
 
 
 def transformer_folder(path: Path) -> Path:
-    """The folder with the weights inside a released model folder.
-
-    Released behavior: `transformer_ema` wins over `transformer`.
-    """
-    for name in ("transformer_ema", "transformer"):
+    """The folder with the weights inside a released model folder."""
+    for name in TRANSFORMER_FOLDERS:
         if (path / name).is_dir():
             return path / name
     return path

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...weights.describe import in_print
-
-Graph = dict[str, dict[str, Any]]
+from ..answers import Graph
 
 BUNDLED = Path(__file__).resolve().parents[3] / "workflows" / "api" / "photo_to_video.json"
 # Below this folder of the host's input and output folders lies all that is ours.
@@ -48,8 +47,7 @@ def load_workflow(path: Path) -> Graph:
     try:
         for class_type in ("LoadImage", "FantasyIDSampler", "SaveVideo"):
             only_node(nodes, class_type)
-        if not positive_texts(nodes):
-            raise ValueError("the workflow has no CLIP Text Encode that a positive input leads to")
+        positive_texts(nodes)
         return with_sources(nodes, [k for k, n in nodes.items() if n["class_type"] in SAVERS])
     except (ValueError, KeyError, TypeError, AttributeError) as error:  # links to nowhere
         raise ValueError(f"{path}: {in_print(error, 200)}") from error
@@ -93,7 +91,11 @@ def with_sources(graph: Graph, keys: Iterable[str]) -> Graph:
 
 
 def positive_texts(graph: Graph) -> list[str]:
-    """The CLIPTextEncode nodes that inputs named `positive` lead back to."""
+    """The CLIPTextEncode nodes that inputs named `positive` lead back to.
+
+    Raises:
+        ValueError: There is none, or the inputs lead in a circle.
+    """
     found: list[str] = []
     starts = [s for node in graph.values() for name, s, _ in links(node) if name == "positive"]
     for start in starts:
@@ -106,7 +108,15 @@ def positive_texts(graph: Graph) -> list[str]:
             key = next((s for name, s, _ in links(graph[key]) if name == "positive"), None)
         if key is not None and key not in found:
             found.append(key)
+    if not found:
+        raise ValueError("the workflow has no CLIP Text Encode that a positive input leads to")
     return found
+
+
+def set_prompt(graph: Graph, prompt: str) -> None:
+    """Give the positive prompt a text, in place."""
+    for key in positive_texts(graph):
+        graph[key]["inputs"]["text"] = prompt
 
 
 def set_input(graph: Graph, class_type: str, name: str, value: Any) -> None:
@@ -142,8 +152,7 @@ def for_video(graph: Graph, photo: str, prompt: str, seed: int) -> Graph:
     graph = copy.deepcopy(graph)
     set_input(graph, "LoadImage", "image", photo)
     set_input(graph, "FantasyIDSampler", "seed", seed)
-    for key in positive_texts(graph):
-        graph[key]["inputs"]["text"] = prompt
+    set_prompt(graph, prompt)
     return graph
 
 

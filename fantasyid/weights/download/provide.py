@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..progress import Report, in_words
+from ..read import TRANSFORMER_FOLDERS
 from .fetch import check_space, fetch, part_of, size_of
 from .files import ModelFile
 from .hubs import Remote, endpoint_of, list_files
 from .present import Places, defect_of, explain, find, target_of
 from .retry import DownloadError, Retry
 from .validate import validate_content
-
-TRANSFORMER_FOLDERS = ("transformer_ema", "transformer")  # the first wins, as in the loader
 
 
 @dataclass(frozen=True, slots=True)
