@@ -7,7 +7,7 @@ import shutil
 import socket
 from pathlib import Path
 
-from .console import Problem, size_text
+from .console import Problem, in_words
 
 
 def check_disk(folder: Path, need: int) -> None:
@@ -15,8 +15,8 @@ def check_disk(folder: Path, need: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < need:
         raise Problem(
-            f"There is not enough disk space: {size_text(need)} are needed in {folder} and "
-            f"{size_text(free)} are free; free some space and run the command again."
+            f"There is not enough disk space: {in_words(need)} are needed in {folder} and "
+            f"{in_words(free)} are free; free some space and run the command again."
         )
 
 

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from fantasyid.weights.progress import in_words, say
+
 NO_SPACE = ("No space left on device", "Errno 28", "not enough space on the disk", "WinError 112")
 
 
@@ -27,26 +29,11 @@ class Problem(Exception):
         self.code = code
 
 
-def say(text: str = "") -> None:
-    """Write one line at once, also when the output is a file."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
-
-
 def warn(text: str) -> None:
     """Write one line to the error stream."""
     sys.stdout.flush()
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
-
-
-def size_text(size: float) -> str:
-    """A byte count in decimal units, as disks and downloads are counted."""
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}"
-        size /= 1000
-    return f"{size:.2f} GB"
 
 
 def folder_size(folder: Path) -> int:
@@ -61,7 +48,7 @@ def step(title: str, folder: Path | None = None) -> Iterator[None]:
     say(f"{title} ...")
     start = time.monotonic()
     yield
-    size = "" if folder is None else f", {size_text(folder_size(folder))}"
+    size = "" if folder is None else f", {in_words(folder_size(folder))}"
     say(f"  done in {time.monotonic() - start:.1f} s{size}")
 
 

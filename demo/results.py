@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from fantasyid.evaluation.answers import Result
 
-from .console import Problem, say, size_text
+from .console import Problem, in_words, say
 
 VIDEO, MESH = (".mp4", ".webm", ".mkv"), (".glb",)
 MOST = 16  # frames shown on the contact sheet
@@ -125,4 +125,4 @@ def show(found: dict[str, Any]) -> None:
     }
     for key, text in words.items():
         if found[key] is not None:
-            say(f"  {found[key]}  ({text}, {size_text(Path(found[key]).stat().st_size)})")
+            say(f"  {found[key]}  ({text}, {in_words(Path(found[key]).stat().st_size)})")

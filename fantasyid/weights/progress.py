@@ -37,7 +37,7 @@ class Lines:
             say(f"{size}{step.words}")
 
 
-def say(line: str) -> None:
+def say(line: str = "") -> None:
     """Write a line at once, also when the output is a file."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
