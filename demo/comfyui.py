@@ -9,6 +9,8 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+from fantasyid.doctor.packages import host_version
+
 from .console import Problem, say, step
 from .environment import DEMO, Interpreter, inspect_python, python_of, run_pip
 
@@ -39,18 +41,10 @@ def unpack(archive: Path, inside: str, target: Path) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def comfyui_version(folder: Path) -> str:
-    """The version that a ComfyUI folder states, "" where it states none."""
-    path = folder / "comfyui_version.py"
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    match = re.search(r'__version__\s*=\s*"([^"]+)"', text)
-    return match.group(1) if match else ""
-
-
 def fetch_comfyui(python: Path, root: Path, verbose: bool) -> Path:
     """The project's own ComfyUI, downloaded and checked the first time."""
     folder, downloads = root / ".host" / "ComfyUI", root / ".host" / "download"
-    if (folder / "main.py").is_file() and comfyui_version(folder):
+    if (folder / "main.py").is_file() and host_version(folder):
         return folder
     shutil.rmtree(folder, ignore_errors=True)
     downloads.mkdir(parents=True, exist_ok=True)
@@ -74,7 +68,7 @@ def check_comfyui(folder: Path) -> None:
             f"{folder} is not a ComfyUI folder: {' and '.join(absent)} not found there; give "
             "--comfyui the folder with ComfyUI's main.py."
         )
-    version = comfyui_version(folder)
+    version = host_version(folder)
     if tuple(int(part) for part in re.findall(r"\d+", version)[:3]) < OLDEST_COMFYUI:
         raise Problem(
             f"The ComfyUI in {folder} is version {version or 'unknown'} and 0.30.0 or newer is "
@@ -104,6 +98,6 @@ def users_python(comfyui: Path, given: Path | None) -> Interpreter:
 def describe_host(folder: Path, python: Interpreter) -> None:
     """Say which ComfyUI and which torch are at work."""
     say(
-        f"ComfyUI {comfyui_version(folder)}, Python {python.version}, torch {python.torch}, "
+        f"ComfyUI {host_version(folder)}, Python {python.version}, torch {python.torch}, "
         f"on {'CUDA' if python.cuda else 'CPU'}"
     )

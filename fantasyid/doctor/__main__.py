@@ -12,7 +12,8 @@ from ..weights.download.present import Places, comfyui_around
 from .command import examine
 from .findings import as_json, as_text, exit_code
 from .memory import VideoSize
-from .places import EXTRA_PATHS, host_version, places_of
+from .packages import host_version
+from .places import EXTRA_PATHS, places_of
 
 USAGE = 2
 DEFAULT_SIZE = "720x480x49"

@@ -1,4 +1,4 @@
-"""Versions of the optional packages, and which of them stand in each other's way.
+"""Versions of ComfyUI and of the optional packages, and which of them stand in each other's way.
 
 Nothing is imported: a broken package must not break the doctor.
 """
@@ -6,8 +6,10 @@ Nothing is imported: a broken package must not break the doctor.
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Mapping
 from importlib import metadata
+from pathlib import Path
 
 from .findings import NOTE, OK, WARNING, Finding
 
@@ -26,6 +28,16 @@ FAMILIES = {
 # Not Meta's mesh renderer, whose name it has.
 IMPOSTOR = "drtk"
 SHOWN = ("torch", "numpy", "safetensors")
+
+
+def host_version(comfyui: Path) -> str:
+    """The version that a ComfyUI folder says it is, "" where it does not."""
+    try:
+        text = (comfyui / "comfyui_version.py").read_text("utf-8")
+    except OSError:
+        return ""
+    match = re.search(r'__version__\s*=\s*"([^"]+)"', text)
+    return match[1] if match else ""
 
 
 def installed() -> dict[str, str]:

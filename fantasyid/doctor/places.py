@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,16 +11,6 @@ from ..weights.download.present import Places, folders_below
 
 EXTRA_PATHS = "extra_model_paths.yaml"
 OLDER_NAMES = {"clip": "text_encoders", "unet": "diffusion_models"}
-
-
-def host_version(comfyui: Path) -> str:
-    """The version that a ComfyUI folder says it is, "" where it does not."""
-    try:
-        text = (comfyui / "comfyui_version.py").read_text("utf-8")
-    except OSError:
-        return ""
-    match = re.search(r'__version__\s*=\s*"([^"]+)"', text)
-    return match[1] if match else ""
 
 
 def places_of(models: Path, extra_paths: Path | None = None) -> Places:

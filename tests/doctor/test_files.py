@@ -18,7 +18,8 @@ from safetensors.torch import save_file
 
 from fantasyid.doctor.__main__ import main
 from fantasyid.doctor.findings import ERROR, NOTE, OK, WARNING, Finding
-from fantasyid.doctor.places import extra_folders, host_version, places_of
+from fantasyid.doctor.packages import host_version
+from fantasyid.doctor.places import extra_folders, places_of
 from fantasyid.doctor.weights_on_disk import check_files
 from fantasyid.weights.content import inspect_file, is_real
 from fantasyid.weights.describe import recognize
