@@ -68,6 +68,12 @@ class Client:
     def __init__(self, server: Server) -> None:
         self.host = server.host
 
+    def finish(self, graph: Graph) -> Run:
+        """Run a prompt that must succeed."""
+        run = self.run(graph)
+        assert run.ending == "execution_success", run.errors
+        return run
+
     def run(self, graph: Graph, during: Callable[[Message], None] | None = None) -> Run:
         """Send a prompt and wait for its end.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from host_graph import sample
+from host_graph import apply, layer_weights, load_model, sample
 
 LAYERS = 4
 
@@ -14,16 +14,9 @@ def shared(host, loaded, identity, conditioned):
     """`shared(share_layer=2, layers="2", preset=...)`: a sampled latent."""
 
     def run(adapter=None, preset="likeness", layers="", **weights):
-        given = host.run("FantasyIDLayerWeights", preset=preset, layers=layers, **weights)
-        (model,) = host.run(
-            "FantasyIDApply",
-            model=loaded["model"],
-            adapter=adapter or loaded["adapter"],
-            identity=identity,
-            strength=1.0,
-            layer_weights=given[0],
-        )
-        return sample(host, model, conditioned, steps=2)
+        given = layer_weights(host, preset, layers, **weights)
+        parts = loaded | {"adapter": adapter or loaded["adapter"]}
+        return sample(host, apply(host, parts, identity, layer_weights=given), conditioned, steps=2)
 
     return run
 
@@ -42,12 +35,7 @@ def test_which_layer_is_shared_matters(shared):
 
 
 def test_it_is_an_adapter_whose_layers_are_all_that_one(host, shared):
-    _, adapter = host.run(
-        "FantasyIDModelLoader",
-        model="tiny-fantasyid",
-        mesh_transforms="tiny_transform.pkl",
-        weight_dtype="default",
-    )
+    _, adapter = load_model(host)
     weights = {"preset": "custom", "layers": "0, 1:0.5, 3:0.25"}
     expected = shared(**weights, share_layer=2)
     for half in (adapter.injectors.model, adapter.keys_values.model):
@@ -60,7 +48,7 @@ def test_a_layer_that_is_not_there_is_named(host, loaded, identity, shared):
     words = r"share_layer is 4, the adapter has layers 0 to 3; -1 gives each block its own"
     with pytest.raises(ValueError, match=words):
         shared(share_layer=LAYERS)
-    (weights,) = host.run("FantasyIDLayerWeights", preset="likeness", layers="", share_layer=1)
+    weights = layer_weights(host, "likeness", share_layer=1)
     node = host.nodes.NODE_CLASS_MAPPINGS["FantasyIDApply"].PREPARE_CLASS_CLONE(None)
     given = {"model": loaded["model"], "adapter": loaded["adapter"], "identity": identity}
     result = node.execute(**given, strength=1.0, layer_weights=weights)

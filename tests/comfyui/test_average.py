@@ -7,16 +7,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from host_graph import average, face_tokens
+from host_graph import face_vertices as read
 from torch.nn.functional import avg_pool2d
-
-
-def read(host, loaded, face, mode="as released", **more):
-    return host.run("FantasyIDFaceVertices", deca=loaded["deca"], face=face, mode=mode, **more)[0]
-
-
-def average(host, heads, method="weighted", **more):
-    grown = {f"geometry{i}": head for i, head in enumerate(heads)}
-    return host.run("FantasyIDAverageGeometry", geometries=grown, method=method, **more)
 
 
 @pytest.fixture(scope="module")
@@ -105,13 +98,7 @@ def test_a_batch_counts_as_its_heads(host, ours, loaded, heads, method):
 
 def test_several_heads_are_refused_where_one_is_needed(host, loaded, heads, aligned):
     match = "the geometry is of 3 heads: put FantasyID Average Geometry behind Face Vertices"
-    (tokens,) = host.run(
-        "FantasyIDFaceTokens",
-        face_encoder=loaded["encoder"],
-        adapter=loaded["adapter"],
-        face=aligned[0],
-    )
-    adapter = loaded["adapter"]
+    adapter, tokens = loaded["adapter"], face_tokens(host, loaded, aligned[0])
     at_rest = dict.fromkeys(("face_width", "jaw_sharpness", "chin_depth"), 0.0)
     at_rest |= dict.fromkeys(("cheek_depth", "nose_depth", "brow_depth"), 0.0)
     for node, inputs in (

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from host_graph import apply, sample
+from host_graph import apply, sample, watched
 
 # The compiler warns of its own deprecations, in code that is neither ours nor the host's.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -61,9 +61,7 @@ def test_nothing_is_compiled_anew_after_the_second_step(
         finally:
             graphs.append(backend.graphs)
 
-    from comfy.patcher_extension import WrappersMP
-
-    model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "count", count)
+    model = watched(model, count)
     video = sample(host, model, conditioned, steps=5)
     torch.testing.assert_close(video, expected, rtol=1e-4, atol=1e-5)
     assert backend.graphs > 0, "nothing was compiled"

@@ -40,16 +40,6 @@ def windowed(host, model, **options):
     return model
 
 
-@pytest.fixture(scope="module")
-def native(host, tiny):
-    """The same transformer from the host's own loader."""
-    (model,) = host.run(
-        "UNETLoader", unet_name="cogvideox_5b_i2v.safetensors", weight_dtype="default"
-    )
-    assert tiny
-    return model
-
-
 def test_nothing_connected_still_tells_files_host_and_packages(host):
     text, found = examine(host)
     assert {f["topic"] for f in found} == {"host", "file", "package"}
@@ -263,10 +253,8 @@ def test_a_missing_file_is_an_error_and_comes_back(host, tiny):
 
 def test_the_bundled_graph_runs_without_any_model(client):
     graph = bundled("doctor")
-    run = client.run(graph)
-    assert run.ending == "execution_success", run.errors
+    run = client.finish(graph)
     (text,) = (v["text"][0] for k, v in run.outputs.items() if "Doctor" in graph[k]["class_type"])
     assert "identity" not in text.lower().replace("fantasyid", "")  # no MODEL is connected
     assert "CogVideoX VAE" in text
-    again = client.run(changed(graph, "FantasyIDDoctor", check_hashes=True))
-    assert again.ending == "execution_success"
+    client.finish(changed(graph, "FantasyIDDoctor", check_hashes=True))

@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from host_graph import apply, make_identity, sample
+from host_graph import (
+    apply,
+    load_adapter,
+    load_base,
+    load_model,
+    make_identity,
+    sample,
+)  # fmt: skip
 from safetensors.torch import load_file, save_file
 
 from fantasyid.weights.convert import convert_file, split_model
@@ -17,7 +24,6 @@ from fantasyid.weights.read import read_model
 
 pytestmark = pytest.mark.slow
 
-TRANSFORMS = "tiny_transform.pkl"
 NAME = "diffusion_pytorch_model"
 
 
@@ -29,19 +35,6 @@ def own(host_base) -> Path:
 @pytest.fixture(scope="module")
 def released(tiny):
     return read_model(tiny.model)
-
-
-def load_model(host, name, weight_dtype="default"):
-    return host.run(
-        "FantasyIDModelLoader",
-        model=name,
-        mesh_transforms=TRANSFORMS,
-        weight_dtype=weight_dtype,
-    )
-
-
-def load_adapter(host, name):
-    return host.run("FantasyIDAdapterLoader", adapter=name, mesh_transforms=TRANSFORMS)[0]
 
 
 def weights_of(model, adapter):
@@ -162,14 +155,11 @@ def test_converted_third_party_files_give_the_same_identity(
         converted[path] = f"converted_{len(converted)}.safetensors"
         convert_file(path, own / converted[path])
     (encoder,) = host.run("FantasyIDFaceEncoderLoader", face_encoder=converted[tiny.eva_clip])
-    (deca,) = host.run(
-        "FantasyIDDecaLoader", deca=converted[tiny.deca], flame=converted[tiny.flame]
-    )
-    (adapter,) = host.run(
-        "FantasyIDAdapterLoader",
-        adapter="tiny-fantasyid",
-        mesh_transforms=converted[tiny.transforms],
-    )
+    head = {"deca": converted[tiny.deca], "flame": converted[tiny.flame]}
+    (deca,) = host.run("FantasyIDDecaLoader", **head)
+    transforms = converted[tiny.transforms]
+    names = {"adapter": "tiny-fantasyid", "mesh_transforms": transforms}
+    (adapter,) = host.run("FantasyIDAdapterLoader", **names)
     parts = loaded | {"encoder": encoder, "deca": deca, "adapter": adapter}
     assert torch.equal(make_identity(host, parts, aligned[0]).tokens, identity.tokens)
 
@@ -181,7 +171,7 @@ def convert(host, name, **changes):
 
 
 def test_the_nodes_files_give_the_released_video(
-    host, host_base, loaded, own, identity, conditioned
+    host, host_base, loaded, own, identity, conditioned, expected
 ):
     text = convert(host, "tiny")
     base = host_base / "models" / "diffusion_models" / "tiny_base.safetensors"
@@ -189,21 +179,21 @@ def test_the_nodes_files_give_the_released_video(
     assert (own / "tiny_adapter.safetensors").is_file()
     assert "tiny_base.safetensors: 9.9 MB, 112 tensors, written and checked" in text
     assert "tiny_adapter.safetensors: 3.8 MB, 209 tensors" in text
-    (model,) = host.run("UNETLoader", unet_name="tiny_base.safetensors", weight_dtype="default")
+    model = load_base(host, "tiny_base.safetensors")
     adapter = load_adapter(host, "tiny_adapter.safetensors")
     parts = loaded | {"model": model, "adapter": adapter}
-    expected = sample(host, apply(host, loaded, identity), conditioned)
     assert torch.equal(sample(host, apply(host, parts, identity), conditioned), expected)
     assert "was there already" in convert(host, "tiny")
 
 
-def test_the_fp8_base_loads_and_stays_close(host, host_base, loaded, identity, conditioned):
+def test_the_fp8_base_loads_and_stays_close(
+    host, host_base, loaded, identity, conditioned, expected
+):
     convert(host, "tiny8", dtype="fp8_e4m3fn")
     file = load_file(host_base / "models" / "diffusion_models" / "tiny8_base.safetensors")
     assert file["blocks.1.ff_proj.weight"].dtype == torch.float8_e4m3fn
-    (model,) = host.run("UNETLoader", unet_name="tiny8_base.safetensors", weight_dtype="default")
+    model = load_base(host, "tiny8_base.safetensors")
     parts = loaded | {"model": model, "adapter": load_adapter(host, "tiny8_adapter.safetensors")}
-    expected = sample(host, apply(host, loaded, identity), conditioned)
     got = sample(host, apply(host, parts, identity), conditioned)
     assert 0 < (got - expected).norm() / expected.norm() < 0.1
 
@@ -216,8 +206,9 @@ def test_our_own_reader_of_a_base_takes_the_hosts_names(host, ours, host_base, l
     assert same(model.model.diffusion_model.state_dict(), expected)
 
 
-def test_an_interrupt_stops_it_and_the_next_run_goes_on(host, host_base, own, monkeypatch):
-    import comfy.model_management as management
+def test_an_interrupt_stops_it_and_the_next_run_goes_on(
+    host, host_base, own, monkeypatch, stop_button
+):
     import comfy.utils
 
     shown = []
@@ -225,11 +216,11 @@ def test_an_interrupt_stops_it_and_the_next_run_goes_on(host, host_base, own, mo
     def press_stop(bar, value, *_):
         shown.append((value, bar.total))
         if value >= 5:
-            management.interrupt_current_processing(True)
+            stop_button.press()
 
     with monkeypatch.context() as patched:
         patched.setattr(comfy.utils.ProgressBar, "update_absolute", press_stop)
-        with pytest.raises(management.InterruptProcessingException):
+        with stop_button.stops():
             convert(host, "stopped")
     base = host_base / "models" / "diffusion_models" / "stopped_base.safetensors"
     assert shown[-1] == (5, 28)

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from host_client import bundled, changed, node_of
+from host_graph import average
+from host_graph import face_vertices as vertices_of
 
 from fantasyid.geometry.files import mesh_bytes, read_mesh
 
@@ -17,21 +19,13 @@ AT_REST = dict.fromkeys(
 
 
 @pytest.fixture(scope="module")
-def deca(host):
-    files = {"deca": "tiny_deca_model.tar", "flame": "tiny_generic_model.pkl"}
-    return host.run("FantasyIDDecaLoader", **files)[0]
+def deca(loaded):
+    return loaded["deca"]
 
 
 @pytest.fixture(scope="module")
-def adapter(host):
-    files = {"model": "tiny-fantasyid", "mesh_transforms": "tiny_transform.pkl"}
-    return host.run("FantasyIDModelLoader", **files, weight_dtype="default")[1]
-
-
-@pytest.fixture(scope="module")
-def photo_image():
-    skimage_data = pytest.importorskip("skimage.data", reason="scikit-image is absent")
-    return torch.from_numpy(skimage_data.astronaut()).float()[None] / 255
+def adapter(loaded):
+    return loaded["adapter"]
 
 
 @pytest.fixture(scope="module")
@@ -41,18 +35,14 @@ def face(ours, photo_image):
     return kind(crop, photo_image, "test", box=(175.0, 60.0, 275.0, 190.0))
 
 
-def vertices_of(host, deca, face, mode, **custom):
-    return host.run("FantasyIDFaceVertices", deca=deca, face=face, mode=mode, **custom)[0]
+@pytest.fixture(scope="module")
+def head(host, loaded, face):
+    return vertices_of(host, loaded, face)
 
 
 @pytest.fixture(scope="module")
-def head(host, deca, face):
-    return vertices_of(host, deca, face, "as released")
-
-
-@pytest.fixture(scope="module")
-def neutral(host, deca, face):
-    return vertices_of(host, deca, face, "neutral (paper)")
+def neutral(host, loaded, face):
+    return vertices_of(host, loaded, face, "neutral (paper)")
 
 
 def edit(host, geometry, **changes):
@@ -60,27 +50,27 @@ def edit(host, geometry, **changes):
     return host.run("FantasyIDEditGeometry", **(inputs | AT_REST | changes))
 
 
-def test_each_mode_says_what_it_read_and_kept(host, deca, photo_image, head, neutral):
+def test_each_mode_says_what_it_read_and_kept(host, loaded, photo_image, head, neutral):
     assert "shape, expression, jaw, head rotation; read from the whole image" in head.source
     assert neutral.source.endswith("neutral (paper): shape; read from the square around the face")
-    bare = vertices_of(host, deca, photo_image, "neutral (paper)")
+    bare = vertices_of(host, loaded, photo_image, "neutral (paper)")
     assert "without a box" in bare.source
     assert not torch.equal(bare.betas, neutral.betas), "the square was not read"
     assert torch.equal(bare.betas, head.betas), "both read the whole image"
 
 
-def test_neutral_is_the_shape_alone_and_custom_chooses(host, deca, face, head, neutral):
-    model = deca.flame.model
+def test_neutral_is_the_shape_alone_and_custom_chooses(host, loaded, face, head, neutral):
+    model = loaded["deca"].flame.model
     alone = model(neutral.betas, torch.zeros(1, 50), torch.zeros(1, 6))
     torch.testing.assert_close(neutral.vertices, alone)
     all_off = {"keep_expression": False, "keep_jaw": False, "keep_rotation": False}
-    same = vertices_of(host, deca, face, "custom", region="face box", **all_off)
+    same = vertices_of(host, loaded, face, "custom", region="face box", **all_off)
     assert torch.equal(same.vertices, neutral.vertices)
-    kept = vertices_of(host, deca, face, "custom", region="whole image")
+    kept = vertices_of(host, loaded, face, "custom", region="whole image")
     assert torch.equal(kept.vertices, head.vertices)
     seen = [head.vertices]
     for name in all_off:
-        other = vertices_of(host, deca, face, "custom", **{name: False})
+        other = vertices_of(host, loaded, face, "custom", **{name: False})
         assert all(not torch.equal(other.vertices, before) for before in seen), name
         seen.append(other.vertices)
 
@@ -146,11 +136,6 @@ def test_an_empty_head_is_handed_on(host, ours, head):
     assert average(host, [empty], "mean")[0].empty_reason == "no face was found"
     with pytest.raises(ValueError, match="no head to save: no face was found"):
         host.run("FantasyIDSaveVertices", geometry=empty, filename_prefix="x", format="ply")
-
-
-def average(host, heads, method, **more):
-    grown = {f"geometry{i}": head for i, head in enumerate(heads)}
-    return host.run("FantasyIDAverageGeometry", geometries=grown, method=method, **more)
 
 
 def test_betas_are_averaged_through_flame(host, deca, head, neutral):
@@ -232,8 +217,7 @@ def test_backends_of_the_picture(host, head):
 
 def test_the_edit_the_head_graph_runs(client, host_base):
     graph = changed(bundled("edit_the_head"), "FantasyIDEditGeometry", size=64)
-    run = client.run(graph)
-    assert run.ending == "execution_success", run.errors
+    run = client.finish(graph)
     words = run.outputs[node_of(graph, "FantasyIDEditGeometry")]["text"][0]
     assert "Depth that the network reads (314 vertices)" in words
     assert run.outputs[node_of(graph, "FantasyIDEditGeometry")]["images"]

@@ -17,8 +17,7 @@ from video_files import write_video
 def plain(client):
     """One run of the plain case, from photo to MP4."""
     graph = bundled("photo_to_video")
-    run = client.run(graph)
-    assert run.ending == "execution_success", run.errors
+    run = client.finish(graph)
     return graph, run
 
 
@@ -61,8 +60,7 @@ def test_sampling_shows_its_steps(plain):
 
 def test_another_seed_runs_only_sampling_and_what_follows(client, plain):
     graph, _ = plain
-    again = client.run(changed(graph, "FantasyIDSampler", seed=7))
-    assert again.ending == "execution_success", again.errors
+    again = client.finish(changed(graph, "FantasyIDSampler", seed=7))
     ran = {graph[k]["class_type"] for k in again.executed}
     assert ran == {"FantasyIDSampler", "SaveLatent", "FantasyIDDecode", "CreateVideo", "SaveVideo"}
 
@@ -88,8 +86,7 @@ def test_strength_zero_and_no_apply_node_are_the_same_bits(client, plain, host_b
 
 def test_the_look_at_the_face_graph_runs_and_saves_the_head(client, host_base):
     graph = bundled("look_at_the_face")
-    run = client.run(graph)
-    assert run.ending == "execution_success", run.errors
+    run = client.finish(graph)
     glb = saved_file(host_base, run, node_of(graph, "SaveGLB")).read_bytes()
     assert glb[:4] == b"glTF"
     assert len(glb) > 5023 * 24
@@ -102,8 +99,7 @@ def test_the_native_sampling_graph_runs_with_a_head_from_a_file(client, host_bas
 
     head = torch.from_numpy(read_pickle(tiny.flame)["v_template"]).float()
     (host_base / "input" / "head.ply").write_bytes(mesh_bytes("ply", head, None))
-    run = client.run(bundled("native_sampling"))
-    assert run.ending == "execution_success", run.errors
+    client.finish(bundled("native_sampling"))
 
 
 def test_the_portrait_with_its_released_head_runs(client, host_base, shared):
@@ -111,8 +107,7 @@ def test_the_portrait_with_its_released_head_runs(client, host_base, shared):
         (host_base / "input" / name).write_bytes((shared / "data" / name).read_bytes())
     graph = changed(bundled("native_sampling"), "LoadImage", image="newton.jpg")
     graph = changed(graph, "FantasyIDLoadVertices", file="newton.ply")
-    run = client.run(graph)
-    assert run.ending == "execution_success", run.errors
+    run = client.finish(graph)
     (text,) = run.outputs[node_of(graph, "FantasyIDAlignFace")]["text"]
     assert "Face 0 of 1" in text
 
@@ -125,8 +120,7 @@ def test_the_collect_views_graph_runs(client, host_base, photo):
     pictures = [picture[:480, shift : shift + 480] for shift in range(0, 32, 2)]
     write_video(host_base / "input" / "clip.mp4", pictures)
     graph = changed(bundled("collect_views"), "FantasyIDMultiView", views=2, least_face=32)
-    run = client.run(graph)
-    assert run.ending == "execution_success", run.errors
+    run = client.finish(graph)
     (text,) = run.outputs[node_of(graph, "FantasyIDCombine")]["text"]
     assert "36" in text
 
@@ -148,6 +142,5 @@ def test_an_interrupt_stops_within_one_step_and_leaves_nothing(client, plain, ho
     assert asked
     assert time.monotonic() - asked[0][1] < 10
     assert stopped.steps[-1][1] < 400
-    after = client.run(changed(graph, "FantasyIDSampler", steps=3, denoise=0.999))
-    assert after.ending == "execution_success", after.errors
+    after = client.finish(changed(graph, "FantasyIDSampler", steps=3, denoise=0.999))
     torch.testing.assert_close(saved_latent(host_base, graph, after), expected)

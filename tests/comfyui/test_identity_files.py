@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from host_client import bundled, changed, node_of
-from host_graph import apply, make_identity, sample
+from host_graph import apply, fuse, load_adapter, sample
 
 from fantasyid.weights.convert import convert_file, split_model
 from miniature.models import write_tiny_models
@@ -32,23 +32,21 @@ def other_adapter(host, host_base, tmp_path_factory):
     tiny = write_tiny_models(tmp_path_factory.mktemp("other"), seed=5)
     folder = host_base / "models" / "fantasyid" / "other-adapter"
     shutil.copytree(tiny.model, folder)
-    (adapter,) = host.run(
-        "FantasyIDAdapterLoader", adapter="other-adapter", mesh_transforms="tiny_transform.pkl"
-    )
-    return adapter
+    return load_adapter(host, "other-adapter")
 
 
 def load(host, saved: Path, **links):
     return host.run("FantasyIDLoadIdentity", file=f"ids/{saved.name} [output]", **links)[0]
 
 
-def test_an_identity_from_a_file_gives_the_same_video(host, loaded, identity, saved, conditioned):
+def test_an_identity_from_a_file_gives_the_same_video(
+    host, loaded, identity, saved, conditioned, expected
+):
     found = load(host, saved, adapter=loaded["adapter"], face_encoder=loaded["encoder"])
     for name in ("face_tokens", "vertex_tokens", "thumbnail"):
         assert torch.equal(getattr(found, name), getattr(identity, name)), name
     assert torch.equal(found.geometry.vertices, identity.geometry.vertices)
     assert torch.equal(found.geometry.triangles, identity.geometry.triangles)
-    expected = sample(host, apply(host, loaded, identity), conditioned)
     assert torch.equal(sample(host, apply(host, loaded, found), conditioned), expected)
 
 
@@ -64,21 +62,14 @@ def test_an_identity_says_where_it_comes_from(identity, loaded, aligned):
 
 
 def test_both_loaders_see_the_same_adapter(host, loaded):
-    (alone,) = host.run(
-        "FantasyIDAdapterLoader", adapter="tiny-fantasyid", mesh_transforms="tiny_transform.pkl"
-    )
-    assert alone.fingerprint == loaded["adapter"].fingerprint
+    assert load_adapter(host).fingerprint == loaded["adapter"].fingerprint
 
 
 def test_the_same_weights_in_other_files_have_the_same_hash(host, loaded, host_base, tiny):
     own = host_base / "models" / "fantasyid"
     split_model(tiny.model, None, own / "hashed_adapter.safetensors")
     convert_file(tiny.eva_clip, own / "hashed_eva.safetensors")
-    (adapter,) = host.run(
-        "FantasyIDAdapterLoader",
-        adapter="hashed_adapter.safetensors",
-        mesh_transforms="tiny_transform.pkl",
-    )
+    adapter = load_adapter(host, "hashed_adapter.safetensors")
     assert adapter.fingerprint == loaded["adapter"].fingerprint
     (encoder,) = host.run("FantasyIDFaceEncoderLoader", face_encoder="hashed_eva.safetensors")
     assert encoder.fingerprint == loaded["encoder"].fingerprint
@@ -93,15 +84,9 @@ def test_another_adapter_is_refused_with_both_hashes(host, ours, identity, saved
     found = load(host, saved)
     mismatch = ours("fantasyid.identity").identity_mismatch
     assert all(h in mismatch(found.provenance, other_adapter) for h in hashes)
+    both = {"identity_a": found, "identity_b": identity, "looks": 0.0, "shape": 0.5}
     with pytest.raises(ValueError, match="the identity was made with the adapter"):
-        host.run(
-            "FantasyIDBlendIdentities",
-            identity_a=found,
-            identity_b=identity,
-            looks=0.0,
-            shape=0.5,
-            adapter=other_adapter,
-        )
+        host.run("FantasyIDBlendIdentities", **both, adapter=other_adapter)
 
 
 def test_the_right_adapter_is_not_refused(ours, identity, loaded):
@@ -121,24 +106,19 @@ def test_another_face_encoder_is_refused_with_both_hashes(host, loaded, saved, i
 def test_tokens_of_another_adapter_are_not_fused(host, loaded, identity, other_adapter):
     _, _, tokens, head = host.run("FantasyIDInspectIdentity", identity=identity)
     with pytest.raises(ValueError, match="the face tokens were made with the adapter"):
-        host.run("FantasyIDFuse", adapter=other_adapter, face_tokens=tokens, geometry=head)
-    (again,) = host.run(
-        "FantasyIDFuse", adapter=loaded["adapter"], face_tokens=tokens, geometry=head
-    )
-    assert torch.equal(again.vertex_tokens, identity.vertex_tokens)
+        fuse(host, {"adapter": other_adapter}, tokens, head)
+    assert torch.equal(fuse(host, loaded, tokens, head).vertex_tokens, identity.vertex_tokens)
 
 
-def test_looks_of_a_on_the_shape_of_b(host, loaded, identity, photo_image):
-    other = make_identity(host, loaded, photo_image.flip(2).pow(2.0))
+def test_looks_of_a_on_the_shape_of_b(host, loaded, identity, other_person):
+    other = other_person
     both = {"identity_a": identity, "identity_b": other, "looks": 0.0, "shape": 1.0}
     (plain,) = host.run("FantasyIDBlendIdentities", **both)
     assert torch.equal(plain.face_tokens, identity.face_tokens)
     assert torch.equal(plain.vertex_tokens, other.vertex_tokens)
     (fused,) = host.run("FantasyIDBlendIdentities", **both, adapter=loaded["adapter"])
     _, _, looks, _ = host.run("FantasyIDInspectIdentity", identity=identity)
-    (expected,) = host.run(
-        "FantasyIDFuse", adapter=loaded["adapter"], face_tokens=looks, geometry=other.geometry
-    )
+    expected = fuse(host, loaded, looks, other.geometry)
     assert torch.equal(fused.vertex_tokens, expected.vertex_tokens)
     assert not torch.equal(fused.vertex_tokens, other.vertex_tokens)
     assert len(fused.provenance.source_hashes) == 2
@@ -225,16 +205,14 @@ def test_a_replaced_file_is_noticed(host, saved, host_base):
 def test_the_identity_graphs_run_one_after_the_other(client, host_base):
     shutil.rmtree(host_base / "output" / "fantasyid", ignore_errors=True)
     graph = bundled("identity_files")
-    run = client.run(graph)
-    assert run.ending == "execution_success", run.errors
+    run = client.finish(graph)
     (entry,) = run.outputs[node_of(graph, "FantasyIDSaveIdentity")]["identities"]
     assert entry == {"filename": "identity_00001_.safetensors", "subfolder": "fantasyid",
                      "type": "output"}  # fmt: skip
     (report,) = run.outputs[node_of(graph, "FantasyIDInspectIdentity")]["text"]
     assert "36 face tokens" in report
     video = bundled("identity_to_video")
-    run = client.run(video)
-    assert run.ending == "execution_success", run.errors
+    run = client.finish(video)
     ran = {video[key]["class_type"] for key in run.executed}
     assert not ran & {"FantasyIDFaceEncoderLoader", "FantasyIDDecaLoader"}
     # The host notices another file under the same name.

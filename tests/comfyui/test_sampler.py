@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from host_graph import sample, sample_in_parts
+from host_graph import sample, sample_in_parts, watched
 
 
 def small(latent: torch.Tensor, other: torch.Tensor) -> float:
@@ -12,8 +12,8 @@ def small(latent: torch.Tensor, other: torch.Tensor) -> float:
 
 
 @pytest.fixture(scope="module")
-def video(host, loaded, conditioned):
-    return sample(host, loaded["model"], conditioned)
+def video(without):
+    return without
 
 
 @pytest.mark.parametrize("rule", ["dpm", "ddim"])
@@ -65,8 +65,7 @@ def test_under_a_mask_the_model_sees_the_kept_part_at_each_noise_level(
 
     mask = torch.zeros(1, 1, 3, 8, 12)
     mask[..., 6:] = 1.0
-    model = loaded["model"].clone()
-    model.add_wrapper_with_key("apply_model", "look", look)
+    model = watched(loaded["model"], look)
     positive, negative, _ = conditioned
     latent = {"samples": video, "noise_mask": mask}
     sample(host, model, (positive, negative, latent), seed=11)
@@ -90,18 +89,16 @@ def test_one_step_of_ddim_is_the_models_own_estimate(host, loaded, conditioned):
         seen["velocity"] = (x / scale - denoised) * scale / sigma
         return denoised
 
-    model = loaded["model"].clone()
-    model.add_wrapper_with_key("apply_model", "look", keep_velocity)
+    model = watched(loaded["model"], keep_velocity)
     got = sample(host, model, conditioned, steps=1, cfg=1.0, sampler="ddim")
     expected = model.model.process_latent_out(-seen["velocity"][:1])
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_dynamic_guidance_grows_and_reaches_the_same_nodes_both_ways(host, loaded, conditioned):
+def test_dynamic_guidance_reaches_the_same_nodes_both_ways(host, loaded, conditioned, video):
     model = loaded["model"]
-    constant = sample(host, model, conditioned)
     growing = sample(host, model, conditioned, dynamic_cfg=True)
-    assert small(growing, constant) > 1e-3
+    assert small(growing, video) > 1e-3
     assert torch.equal(sample_in_parts(host, model, conditioned, dynamic_cfg=True), growing)
 
 

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 import torch
-from host_graph import align, apply, conditioning, make_identity, sample
+from host_graph import apply, conditioning, sample
 
 pytestmark = pytest.mark.slow
 
@@ -45,29 +45,33 @@ def from_photo(host, parts, image, head="as released", **changes):
     )
 
 
-def test_it_gives_the_identity_and_the_face_of_the_stages(host, loaded, parts, photo_image):
-    identity, face, crop, preview, words = from_photo(host, parts, photo_image)
+@pytest.fixture(scope="module")
+def made(host, parts, photo_image):
+    return from_photo(host, parts, photo_image)
+
+
+def test_it_gives_the_identity_and_the_face_of_the_stages(identity, aligned, made):
+    ours, face, crop, preview, words = made
     assert torch.equal(crop, face.images)
-    aligned = align(host, photo_image)[0]
-    staged = make_identity(host, loaded, aligned)
-    assert torch.equal(identity.tokens, staged.tokens)
-    assert torch.equal(face.images, aligned.images)
-    assert identity.provenance.source_hashes == staged.provenance.source_hashes
+    assert torch.equal(ours.tokens, identity.tokens)
+    assert torch.equal(face.images, aligned[0].images)
+    assert ours.provenance.source_hashes == identity.provenance.source_hashes
     assert preview.shape[1] == 512
     assert "36 face tokens" in words
     assert "cascade" in words
 
 
-def test_the_video_is_that_of_the_stages(host, loaded, parts, identity, conditioned, photo_image):
-    ours, face = from_photo(host, parts, photo_image)[:2]
-    video = sample(host, apply(host, parts, ours), conditioning(host, parts, face))
-    assert torch.equal(video, sample(host, apply(host, loaded, identity), conditioned))
+def test_the_video_is_that_of_the_stages(host, parts, made, expected):
+    video = sample(host, apply(host, parts, made[0]), conditioning(host, parts, made[1]))
+    assert torch.equal(video, expected)
 
 
-def test_several_photos_are_averaged_and_one_without_a_face_is_left_out(host, parts, photo_image):
+def test_several_photos_are_averaged_and_one_without_a_face_is_left_out(
+    host, parts, photo_image, made
+):
     other = photo_image.flip(2).pow(1.5)
     blank = torch.full_like(photo_image, 0.4)
-    one = from_photo(host, parts, photo_image)[0]
+    one = made[0]
     several, face, _, _, words = from_photo(
         host, parts, torch.cat([blank, photo_image, other]), no_face="skip this image"
     )
@@ -81,11 +85,8 @@ def test_several_photos_are_averaged_and_one_without_a_face_is_left_out(host, pa
     assert min(lengths[:2]) * 0.99 < lengths[2] < max(lengths[:2]) * 1.01
 
 
-def test_the_neutral_head_differs_and_no_face_may_go_on(host, parts, photo_image):
-    released, neutral = (
-        from_photo(host, parts, photo_image, head=head)[0]
-        for head in ("as released", "neutral (paper)")
-    )
+def test_the_neutral_head_differs_and_no_face_may_go_on(host, parts, photo_image, made):
+    released, neutral = made[0], from_photo(host, parts, photo_image, head="neutral (paper)")[0]
     assert torch.equal(released.face_tokens, neutral.face_tokens)
     assert not torch.allclose(released.vertex_tokens, neutral.vertex_tokens, atol=1e-4)
     blank = torch.full_like(photo_image, 0.4)
@@ -147,18 +148,6 @@ def test_a_file_in_a_clones_folder_is_found_by_its_name(ours, host_base):
     shutil.rmtree(own / "clone")
     assert files.missing_files((files.FACE_ENCODER, "only_here.pt"))
     assert files.find(files.FACE_ENCODER, "tiny_EVA02_CLIP_L_336_psz14_s6B.pt").parent == own
-
-
-@pytest.fixture
-def arcface(host_base):
-    pytest.importorskip("onnx", reason="onnx is not installed")
-    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
-    from face.tiny_arcface import write_arcface
-
-    folder = host_base / "models" / "insightface" / "models" / "auraface"
-    write_arcface(folder / "glintr100.onnx")
-    yield
-    shutil.rmtree(folder)
 
 
 COMPARE = {"recogniser": "auto", "detector": "cascade", "height": 200}

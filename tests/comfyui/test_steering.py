@@ -6,40 +6,31 @@ import json
 
 import pytest
 import torch
-from host_graph import make_identity, sample, sample_in_parts
+from host_graph import apply, sample, watched
+from host_graph import layer_weights as weights
 
 BLOCKS = 4
 
 
 @pytest.fixture(scope="module")
-def plain(host, loaded, conditioned):
-    return sample(host, loaded["model"], conditioned)
+def plain(without):
+    return without
 
 
 @pytest.fixture(scope="module")
-def other(host, loaded, photo_image):
-    return make_identity(host, loaded, photo_image.flip(2).pow(2.0))
+def other(other_person):
+    return other_person
+
+
+@pytest.fixture(scope="module")
+def released(expected):
+    return expected
 
 
 @pytest.fixture(scope="module")
 def steered(host, loaded, identity):
     """`steered(model=..., person=..., **dials)`: a MODEL with an identity."""
-
-    def apply(model=None, person=None, **dials):
-        inputs = {"strength": 1.0, "adapter": loaded["adapter"]}
-        inputs |= {"model": model or loaded["model"], "identity": person or identity}
-        return host.run("FantasyIDApply", **(inputs | dials))[0]
-
-    return apply
-
-
-@pytest.fixture(scope="module")
-def released(host, steered, conditioned):
-    return sample(host, steered(), conditioned)
-
-
-def weights(host, preset="custom", layers="", **inputs):
-    return host.run("FantasyIDLayerWeights", preset=preset, layers=layers, **inputs)[0]
+    return lambda person=None, **dials: apply(host, loaded, person or identity, **dials)
 
 
 def curve(*points):
@@ -60,44 +51,35 @@ def reported(host, model, latent):
     return picture, content, summary, *tables
 
 
-@pytest.mark.parametrize(
-    "dials",
-    [
-        {"looks": 1.0, "shape": 1.0, "start_percent": 0.0, "end_percent": 1.0, "branches": "both"},
-        {"mask": torch.ones(1, 64, 96)},
-        {"strength_curve": "constant"},
-        {"layer_weights": "likeness"},
-        {"record": True},
-    ],
-    ids=lambda dials: next(iter(dials)),
-)
-def test_neutral_dials_change_no_bit(host, steered, conditioned, released, dials):
-    dials = dict(dials)
-    if "strength_curve" in dials:
-        dials["strength_curve"] = curve((0.0, 1.0), (1.0, 1.0))
-    if "layer_weights" in dials:
-        dials["layer_weights"] = weights(host, "likeness")
-    assert torch.equal(sample(host, steered(**dials), conditioned), released)
+NEUTRAL = {
+    "parts": {"looks": 1.0, "shape": 1.0, "start_percent": 0.0, "end_percent": 1.0,
+              "branches": "both"},
+    "mask": {"mask": torch.ones(1, 64, 96)},
+    "curve": {"strength_curve": [(0.0, 1.0), (1.0, 1.0)]},
+    "layers": {"layer_weights": "likeness"},
+    "record": {"record": True},
+}  # fmt: skip
+ZERO = {
+    "strength": {"strength": 0.0},
+    "parts": {"looks": 0.0, "shape": 0.0},
+    "mask": {"mask": torch.zeros(1, 64, 96)},
+    "curve": {"strength_curve": [(0.0, 0.0), (1.0, 0.0)]},
+    "layers": {"layer_weights": "custom"},
+}
 
 
-@pytest.mark.parametrize(
-    "dials",
-    [
-        {"strength": 0.0},
-        {"looks": 0.0, "shape": 0.0},
-        {"mask": torch.zeros(1, 64, 96)},
-        {"strength_curve": True},
-        {"layer_weights": True},
-    ],
-    ids=lambda dials: next(iter(dials)),
-)
-def test_dials_at_zero_add_nothing_to_the_bit(host, steered, conditioned, plain, dials):
-    dials = dict(dials)
+@pytest.mark.parametrize(("end", "dial"), [*(("full", d) for d in NEUTRAL),
+                                           *(("zero", d) for d in ZERO)])  # fmt: skip
+def test_a_dial_at_its_end_is_all_or_nothing_to_the_bit(
+    host, steered, conditioned, released, plain, end, dial
+):
+    dials = dict((NEUTRAL if end == "full" else ZERO)[dial])
     if "strength_curve" in dials:
-        dials["strength_curve"] = curve((0.0, 0.0), (1.0, 0.0))
+        dials["strength_curve"] = curve(*dials["strength_curve"])
     if "layer_weights" in dials:
-        dials["layer_weights"] = weights(host)
-    assert torch.equal(sample(host, steered(**dials), conditioned), plain)
+        dials["layer_weights"] = weights(host, dials["layer_weights"])
+    video = sample(host, steered(**dials), conditioned)
+    assert torch.equal(video, released if end == "full" else plain)
 
 
 def test_looks_and_shape_are_two_different_halves(host, steered, conditioned, plain, released):
@@ -221,8 +203,6 @@ def test_the_report_answers_whether_identity_is_on(host, steered, conditioned):
 
 def test_the_report_measures_what_is_added(host, loaded, steered, conditioned):
     """Against the hidden states before and after the last block's injection."""
-    from comfy.patcher_extension import WrappersMP
-
     seen: dict[str, torch.Tensor] = {}
     transformer = loaded["model"].model.diffusion_model
 
@@ -242,9 +222,7 @@ def test_the_report_measures_what_is_added(host, loaded, steered, conditioned):
             for handle in handles:
                 handle.remove()
 
-    watched = loaded["model"].clone()
-    watched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "watch", watch)
-    model = steered(model=watched, record=True)
+    model = steered(model=watched(loaded["model"], watch), record=True)
     latent = sample(host, model, conditioned, steps=1, cfg=1.0)
     *_, conditional, unconditional = reported(host, model, latent)
     expected = (seen["after"] - seen["before"]).norm() / seen["before"].norm()
@@ -272,74 +250,6 @@ def test_a_report_without_a_record_says_why(host, steered, conditioned, dials, w
         host.run("FantasyIDInjectionReport", model=steered(**dials), latent=latent)
     with pytest.raises(ValueError, match="was not sampled"):
         host.run("FantasyIDInjectionReport", model=steered(record=True), latent=latent)
-
-
-def guided(host, model, conditioned, **changes):
-    return sample_in_parts(host, model, conditioned, rule="ddim", **changes)
-
-
-def test_identity_guidance_moves_along_what_the_identity_changes(host, steered, conditioned):
-    """In one deterministic step: linear in its scale, from nothing at 0."""
-    off, one, two = (
-        guided(host, steered(), conditioned, steps=1, identity_scale=scale)
-        for scale in (0.0, 1.0, 2.0)
-    )
-    assert (one - off).norm() / off.norm() > 1e-4
-    torch.testing.assert_close(two - off, 2 * (one - off), rtol=1e-3, atol=1e-4)
-
-
-def test_identity_guidance_leads_away_from_the_video_without_identity(host, steered, conditioned):
-    """At cfg 1 in one step: with + scale * (with - without)."""
-    runs = {"steps": 1, "cfg": 1.0}
-    with_identity = guided(host, steered(), conditioned, **runs)
-    without = guided(host, steered(strength=0.0), conditioned, **runs)
-    got = guided(host, steered(), conditioned, identity_scale=1.5, **runs)
-    expected = with_identity + 1.5 * (with_identity - without)
-    torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4)
-
-
-def test_guidance_costs_one_call_where_it_acts(host, loaded, steered, conditioned):
-    from comfy.patcher_extension import WrappersMP
-
-    calls = []
-
-    def count(executor, *args, **kwargs):
-        calls.append(args[0].shape[0])
-        return executor(*args, **kwargs)
-
-    counted = loaded["model"].clone()
-    counted.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "count", count)
-    model = steered(model=counted)
-    items = []
-    for scales in (
-        {},
-        {"identity_scale": 1.0},
-        {"identity_scale": 1.0, "identity_start": 0.0, "identity_end": 0.5},
-        {"cfg_end": 0.5},
-        {"cfg_start": 0.5},
-    ):
-        calls.clear()
-        guided(host, model, conditioned, steps=4, **scales)
-        items.append(sum(calls))
-    assert items == [8, 12, 10, 6, 6]
-
-
-def test_outside_of_its_span_the_prompt_counts_with_one(host, steered, conditioned):
-    model, runs = steered(), {"steps": 1, "cfg": 4.0}
-    whole, one = (guided(host, model, conditioned, steps=1, cfg=cfg) for cfg in (4.0, 1.0))
-    assert torch.equal(guided(host, model, conditioned, cfg_end=0.5, **runs), whole)
-    assert torch.equal(guided(host, model, conditioned, cfg_start=0.5, **runs), one)
-    assert not torch.equal(whole, one)
-
-
-def test_identity_guidance_without_an_identity_is_refused(host, loaded, steered, conditioned):
-    for model in (loaded["model"], steered(strength=0.0)):
-        with pytest.raises(ValueError, match="the model input carries no identity"):
-            guided(host, model, conditioned, identity_scale=1.0)
-    with pytest.raises(ValueError, match="identity_end must be larger"):
-        guided(host, steered(), conditioned, identity_start=0.5, identity_end=0.5)
-    with pytest.raises(ValueError, match="cfg_end must be larger"):
-        guided(host, steered(), conditioned, cfg_start=0.5, cfg_end=0.5)
 
 
 def test_a_start_image_takes_the_crops_place(host, loaded, aligned, conditioned):

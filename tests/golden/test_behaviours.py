@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from host_graph import load_model
 from PIL import Image
 
 from fantasyid.weights.read import weight_files
@@ -24,25 +25,13 @@ def test_the_crop_is_stretched_into_the_first_frame_and_the_rest_is_zero(host, m
     encoded, encode = [], vae.encode
     monkeypatch.setattr(vae, "encode", lambda pixels: encoded.append(pixels) or encode(pixels))
     text = [[torch.zeros(1, 226, 64), {}]]
-    positive, negative, _latent = host.run(
-        "FantasyIDFaceLatent",
-        positive=text,
-        negative=text,
-        vae=vae,
-        face=crop,
-        width=96,
-        height=64,
-        length=9,
-    )
+    size = {"width": 96, "height": 64, "length": 9}
+    prompts = {"positive": text, "negative": text}
+    positive, negative, _ = host.run("FantasyIDFaceLatent", **prompts, vae=vae, face=crop, **size)
     picture = Image.fromarray((crop[0].numpy() * 255).round().astype(np.uint8))
     stretched = np.asarray(picture.resize((96, 64), Image.Resampling.LANCZOS))
     assert np.array_equal((encoded[0][0].numpy() * 255).round(), stretched)
-    (model, _adapter) = host.run(
-        "FantasyIDModelLoader",
-        model="tiny-fantasyid",
-        mesh_transforms="tiny_transform.pkl",
-        weight_dtype="default",
-    )
+    model, _ = load_model(host)
     for conditioning in (positive, negative):
         face = conditioning[0][1]["concat_latent_image"]
         channels = model.model.concat_cond(

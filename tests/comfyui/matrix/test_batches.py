@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from compatibility import difference
-from host_graph import sample
+from host_graph import apply, sample
 
 pytestmark = pytest.mark.slow
 
@@ -37,14 +37,9 @@ def sizes(monkeypatch):
     return watch
 
 
-def applied(host, loaded, identity, **dials):
-    inputs = {"model": loaded["model"], "adapter": loaded["adapter"], "identity": identity}
-    return host.run("FantasyIDApply", **inputs, strength=1.0, **dials)[0]
-
-
 @pytest.mark.parametrize("branches", ["both", "conditional only"])
 def test_split_guidance(host, loaded, identity, conditioned, sizes, branches, compatible):
-    model = applied(host, loaded, identity, branches=branches)
+    model = apply(host, loaded, identity, branches=branches)
     found = sizes(fits=True)
     batched = sample(host, model, conditioned)
     assert found == [2, 2, 2]
@@ -107,7 +102,7 @@ def test_combined_conditionings(host, loaded, identity, conditioned, sizes, comp
     """Two prompts for one video: three branches in a call, two of them conditional."""
     one, two = prompts(host, loaded, conditioned, "a smile", "a walk through rain at night")
     (combined,) = host.run("ConditioningCombine", conditioning_1=one, conditioning_2=two)
-    model = applied(host, loaded, identity, branches="conditional only")
+    model = apply(host, loaded, identity, branches="conditional only")
     given = (combined, conditioned[1], conditioned[2])
     found = sizes(fits=True)
     batched = sample(host, model, given)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from host_graph import apply, sample
+from host_graph import apply, sample, sample_in_parts
 
 pytestmark = pytest.mark.slow
 
@@ -76,15 +76,7 @@ def test_lazycache(host, loaded, identity, conditioned, alone, block_calls, comp
 def test_the_report_knows_the_steps_that_were_skipped(
     host, loaded, identity, conditioned, block_calls
 ):
-    (model,) = host.run(
-        "FantasyIDApply",
-        model=loaded["model"],
-        adapter=loaded["adapter"],
-        identity=identity,
-        strength=1.0,
-        record=True,
-    )
-    model = cached(host, "EasyCache", model, OFTEN)
+    model = cached(host, "EasyCache", apply(host, loaded, identity, record=True), OFTEN)
     latent = sample(host, model, conditioned, steps=STEPS)
     _, text, summary = host.run("FantasyIDInjectionReport", model=model, latent={"samples": latent})
     assert summary.startswith("Identity is ON")
@@ -96,14 +88,8 @@ def test_the_report_knows_the_steps_that_were_skipped(
 
 def guided(host, model, conditioned, scale):
     """Eight steps of the host's sampler with our guider."""
-    positive, negative, latent = conditioned
-    inputs = {"model": model, "positive": positive, "negative": negative, "cfg": 6.0}
-    (guider,) = host.run("FantasyIDGuider", **inputs, identity_scale=scale)
-    (sigmas,) = host.run("FantasyIDScheduler", model=model, steps=STEPS, denoise=1.0)
-    (sampler,) = host.run("FantasyIDSamplerSelect", sampler="ddim")
-    (noise,) = host.run("RandomNoise", noise_seed=3)
-    given = {"noise": noise, "guider": guider, "sampler": sampler, "sigmas": sigmas}
-    return host.run("SamplerCustomAdvanced", **given, latent_image=latent)[0]["samples"]
+    run = {"rule": "ddim", "steps": STEPS, "identity_scale": scale}
+    return sample_in_parts(host, model, conditioned, **run)
 
 
 def test_identity_guidance_under_easycache(host, loaded, identity, conditioned, compatible):

@@ -17,8 +17,7 @@ NEEDS_GPU = {"--lowvram", "--novram"}
 def latent_of(client: Client, base: Path) -> torch.Tensor:
     """Run the plain workflow and read the latent that it saves."""
     graph = bundled("photo_to_video")
-    run = client.run(graph)
-    assert run.ending == "execution_success", run.errors
+    run = client.finish(graph)
     ((entry,),) = run.outputs[node_of(graph, "SaveLatent")].values()
     return load_file(base / entry["type"] / entry["subfolder"] / entry["filename"])["latent_tensor"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from compatibility import difference
-from host_graph import apply, sample
+from host_graph import BASE, apply, load_base, sample
 from safetensors.torch import load_file, save_file
 
 RANK, ALPHA = 2, 1.0
@@ -22,7 +22,6 @@ MODULES = {
     "norm1.linear": "norm1.linear",
 }
 BLOCKS = 4
-BASE = "cogvideox_5b_i2v.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +82,7 @@ def merged(host, loaded, identity, conditioned, host_base, base_weights, factors
     for (block, module), (down, up) in factors.items():
         weights[f"blocks.{block}.{MODULES[module]}.weight"] += ALPHA / RANK * up @ down
     save_file(weights, host_base / "models/diffusion_models" / "merged.safetensors")
-    (base,) = host.run("UNETLoader", unet_name="merged.safetensors", weight_dtype="default")
+    base = load_base(host, "merged.safetensors")
     return sample(host, apply(host, loaded, identity, model=base), conditioned)
 
 
@@ -155,7 +154,7 @@ def test_a_lora_on_an_fp8_base(
 ):
     """The sum is rounded to fp8 again: near the merged base in full precision, not equal."""
     file = lora_file(host_base, "kohya", factors)
-    (base,) = host.run("UNETLoader", unet_name=BASE, weight_dtype="fp8_e4m3fn")
+    base = load_base(host, weight_dtype="fp8_e4m3fn")
     (model,) = host.run("FantasyIDLoraLoader", model=base, lora=file, strength=1.0)
     on, off = (
         sample(host, apply(host, loaded, identity, model=each), conditioned)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from compatibility import difference
-from host_graph import apply, sample
+from host_graph import apply, load_base, sample
 
 # What --novram lets every model have on the device.
 NO_MEMORY = 0.1
@@ -71,7 +71,7 @@ def test_fp8_base(
     host, loaded, identity, conditioned, expected, without, kind, tolerance, compatible
 ):
     """Weights in fp8, computed in the CPU's float32; the identity's own part keeps its dtype."""
-    (base,) = host.run("UNETLoader", unet_name="cogvideox_5b_i2v.safetensors", weight_dtype=kind)
+    base = load_base(host, weight_dtype=kind)
     weight = base.model.diffusion_model.blocks[0].q.weight
     assert str(weight.dtype) == f"torch.float8_{kind[4:]}"
     on = sample(host, apply(host, loaded, identity, model=base), conditioned)

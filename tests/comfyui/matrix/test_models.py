@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from host_graph import apply, sample
+from host_graph import align, apply, load_model, make_identity, sample, watched
 
 from miniature.models import write_tiny_models
 
@@ -19,13 +19,7 @@ def second(host, host_base, tmp_path_factory):
     """Another FantasyID model, with other weights: MODEL and adapter."""
     made = write_tiny_models(tmp_path_factory.mktemp("second"), seed=8)
     shutil.copytree(made.model, host_base / "models/fantasyid/second", dirs_exist_ok=True)
-    model, adapter = host.run(
-        "FantasyIDModelLoader",
-        model="second",
-        mesh_transforms="tiny_transform.pkl",
-        weight_dtype="default",
-    )
-    return {"model": model, "adapter": adapter}
+    return dict(zip(("model", "adapter"), load_model(host, "second"), strict=True))
 
 
 def test_two_models_in_one_prompt(
@@ -33,7 +27,6 @@ def test_two_models_in_one_prompt(
 ):
     """Each gives what it gives alone, whichever ran before and whatever is loaded."""
     import comfy.model_management as management
-    from host_graph import align, make_identity
 
     parts = {**loaded, **second}
     person = make_identity(host, parts, align(host, photo_image)[0])
@@ -82,9 +75,7 @@ def test_a_second_pass_at_another_size(
         faces.append(c_concat)
         return executor(x, t, c_concat, *args, **kwargs)
 
-    watched = with_identity.clone()
-    watched.add_wrapper_with_key("apply_model", "look", look)
-    on = sample(host, watched, given, denoise=0.5)
+    on = sample(host, watched(with_identity, look), given, denoise=0.5)
     off = sample(host, loaded["model"], given, denoise=0.5)
     assert on.shape == larger["samples"].shape
     assert torch.isfinite(on).all()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from compatibility import CONTENT
-from host_graph import apply, conditioning, sample
+from host_graph import apply, conditioning, layer_weights, sample
 
 pytestmark = pytest.mark.slow
 
@@ -120,18 +120,10 @@ def test_a_mask_over_time_is_cut_to_each_window(
     host, loaded, identity, long_clip, windowed, compatible, settings
 ):
     """In the last block alone, a mask over the last frames leaves all others as they were."""
-    (last,) = host.run("FantasyIDLayerWeights", preset="custom", layers="3")
     mask = torch.zeros(FRAMES, 8, 12)
     mask[WINDOW:] = 1.0
-    (masked,) = host.run(
-        "FantasyIDApply",
-        model=loaded["model"],
-        adapter=loaded["adapter"],
-        identity=identity,
-        strength=1.0,
-        layer_weights=last,
-        mask=mask,
-    )
+    last = layer_weights(host, layers="3")
+    masked = apply(host, loaded, identity, layer_weights=last, mask=mask)
     on, off = (
         one_step(host, windowed(model, **settings)[0], long_clip)
         for model in (masked, apply(host, loaded, identity, 0.0))

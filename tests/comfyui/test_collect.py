@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 import pytest
 import torch
 from host_client import changed
+from host_graph import align, face_tokens, face_vertices, fuse
 from PIL import Image
 
 pytestmark = pytest.mark.slow
@@ -64,8 +66,9 @@ def test_the_photos_of_a_folder_below_the_input_folder(host):
 
 
 @pytest.mark.parametrize("typed", ["{}", '"{}"', " {} \n"])
-def test_a_whole_path_is_taken_as_typed(host, album, typed):
-    path = typed.format(album)
+def test_a_whole_path_is_taken_as_typed(host, astronaut, tmp_path, typed):
+    astronaut.save(tmp_path / "a.png")
+    path = typed.format(tmp_path)
     _, crops, _, _ = host.run(
         "FantasyIDMultiView", folder=path, least_face=64, **(COLLECT | {"views": 1})
     )
@@ -113,8 +116,7 @@ def test_a_changed_folder_is_read_again_and_a_wrong_one_is_refused_at_once(
         },
         "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 2]}},
     }
-    first = client.run(graph)
-    assert first.ending == "execution_success", first.errors
+    first = client.finish(graph)
     assert "1 photos, a face in 1." in first.outputs["1"]["text"][0]
     assert "1" in client.run(graph).cached
     astronaut.crop((60, 0, 500, 400)).save(folder / "b.png")
@@ -123,6 +125,104 @@ def test_a_changed_folder_is_read_again_and_a_wrong_one_is_refused_at_once(
     wrong = client.run(changed(graph, "FantasyIDMultiView", folder="not there"))
     assert wrong.ending == "refused"
     assert f"Looked at: {Path(album.parent) / 'not there'}" in wrong.errors
+
+
+@pytest.fixture(scope="module")
+def clip(photo_image):
+    """A head that looks around, 24 frames."""
+    from turning_head import ASTRONAUT_POINTS, Portrait, turning
+
+    portrait = Portrait(photo_image[0], ASTRONAUT_POINTS)
+    frames = [portrait.render(p, 288, 512, 1.6, (256, 120)) for p in turning(24)]
+    return torch.stack(frames)
+
+
+@pytest.fixture(scope="module")
+def collected(host, clip):
+    return host.run("FantasyIDMultiView", clip=clip, **COLLECT)
+
+
+def test_views_of_images(collected, clip):
+    face, crops, sheet, report = collected
+    assert crops.shape == (4, 512, 512, 3)
+    assert sheet.ndim == 4
+    assert "24 frames" in report
+    assert report.count("yaw") == 4
+    assert face.images.shape == (1, 512, 512, 3)
+    assert any(torch.equal(face.images[0], crop) for crop in crops)
+    assert face.photos.shape == (1, 288, 512, 3)
+    assert (face.photos[0] - clip).abs().mean((1, 2, 3)).min() < 1 / 255
+    assert 0 < face.box[0] < face.points[0, 0] < face.box[2] < 512
+
+
+@pytest.fixture(scope="module")
+def video(host, clip, tmp_path_factory):
+    assert host
+    from fractions import Fraction
+
+    api = importlib.import_module("comfy_api.latest")
+    parts = api.Types.VideoComponents(images=clip, frame_rate=Fraction(24))
+    made = api.InputImpl.VideoFromComponents(parts)
+    path = tmp_path_factory.mktemp("video") / "clip.mp4"
+    made.save_to(str(path))
+    return made, api.InputImpl.VideoFromFile(str(path)), path
+
+
+def test_views_of_a_video_file_and_of_one_in_memory(host, video, collected):
+    for clip in video[:2]:
+        _, crops, _, report = host.run("FantasyIDMultiView", clip=clip, **COLLECT)
+        assert crops.shape == collected[1].shape
+        assert "24 frames" in report
+        assert " s): yaw" in report
+
+
+def test_a_file_is_read_frame_by_frame_and_within_its_trim(ours, video):
+    api = importlib.import_module("comfy_api.latest")
+    collect = ours("fantasyid.comfyui.collect")
+    frames = collect.read_frames(video[1])
+    first = next(frames)
+    assert (first.number, first.seconds) == (0, 0.0)
+    assert first.gray.shape == (288, 512)
+    assert first.color().shape == (288, 512, 3)
+    assert first.small_color().shape == (288, 512, 3)
+    frames.close()
+    trimmed = api.InputImpl.VideoFromFile(str(video[2]), start_time=0.25, duration=0.5)
+    times = [f.seconds for f in collect.read_frames(trimmed)]
+    assert len(times) == 12
+    assert times[0] == pytest.approx(0.25, abs=0.03)
+
+
+def test_a_damaged_video_is_refused_in_words(host, video, tmp_path):
+    api = importlib.import_module("comfy_api.latest")
+    whole = video[2].read_bytes()
+    (tmp_path / "text.mp4").write_bytes(b"no video")
+    clip = api.InputImpl.VideoFromFile(str(tmp_path / "text.mp4"))
+    with pytest.raises(ValueError, match=r"text\.mp4 cannot be decoded"):
+        host.run("FantasyIDMultiView", clip=clip, **COLLECT)
+    (tmp_path / "short.mp4").write_bytes(whole[: len(whole) * 2 // 3])
+    clip = api.InputImpl.VideoFromFile(str(tmp_path / "short.mp4"))
+    report = host.run("FantasyIDMultiView", clip=clip, **COLLECT)[3]
+    assert "promises about 24 frames: the file is damaged or cut off" in report
+    with pytest.raises(ValueError, match="is a str, expected VIDEO or IMAGE"):
+        host.run("FantasyIDMultiView", clip="clip.mp4", **COLLECT)
+
+
+def test_a_clip_without_a_face_stops_or_goes_on_empty(host):
+    blank = torch.full((9, 96, 128, 3), 0.3)
+    with pytest.raises(ValueError, match="No view found: 9 frames"):
+        host.run("FantasyIDMultiView", clip=blank, **COLLECT)
+    face, crops, _, report = host.run(
+        "FantasyIDMultiView", clip=blank, **(COLLECT | {"no_face": "continue without identity"})
+    )
+    assert face.empty_reason
+    assert not crops.any()
+    assert report.startswith("NO IDENTITY")
+
+
+def test_collecting_can_be_interrupted(host, clip, stop_button):
+    stop_button.press()
+    with stop_button.stops():
+        host.run("FantasyIDMultiView", clip=clip, **COLLECT)
 
 
 BLANK = torch.full((3, 96, 128, 3), 0.3)
@@ -136,45 +236,30 @@ def nobody(host):
 
 def test_the_emptiness_arrives_through_the_crops(host, loaded, nobody):
     _, crops = nobody
-    run = {"face_encoder": loaded["encoder"], "adapter": loaded["adapter"]}
-    (tokens,) = host.run("FantasyIDFaceTokens", face=crops, **run)
+    tokens = face_tokens(host, loaded, crops)
     assert tokens.tokens.shape == (0, 36, 128)
     assert "black, which is what the face nodes give where they find no face" in tokens.empty_reason
     (combined,) = host.run("FantasyIDCombine", face_tokens=tokens, mode="mean")
-    (geometry,) = host.run(
-        "FantasyIDFaceVertices", deca=loaded["deca"], face=crops, mode="as released"
-    )
+    geometry = face_vertices(host, loaded, crops)
     assert geometry.empty_reason == tokens.empty_reason
-    (identity,) = host.run(
-        "FantasyIDFuse", adapter=loaded["adapter"], face_tokens=combined, geometry=geometry
-    )
+    identity = fuse(host, loaded, combined, geometry)
     assert identity.is_empty
     assert identity.empty_reason == tokens.empty_reason
 
 
 def test_the_emptiness_arrives_through_align_face_too(host, loaded):
-    face, crop, *_ = host.run(
-        "FantasyIDAlignFace",
-        image=BLANK[:1],
-        detector="cascade",
-        choose="largest",
-        index=0,
-        **GO_ON,
-    )
-    run = {"face_encoder": loaded["encoder"], "adapter": loaded["adapter"]}
+    face, crop, *_ = align(host, BLANK[:1], **GO_ON)
     for value in (face, crop):
-        (tokens,) = host.run("FantasyIDFaceTokens", face=value, **run)
+        tokens = face_tokens(host, loaded, value)
         assert tokens.tokens.shape[0] == 0
         assert tokens.empty_reason
 
 
 def test_black_crops_among_others_are_left_out(host, loaded, aligned):
     black = torch.zeros(1, 512, 512, 3)
-    run = {"face_encoder": loaded["encoder"], "adapter": loaded["adapter"]}
-    (alone,) = host.run("FantasyIDFaceTokens", face=aligned[1], **run)
-    (among,) = host.run("FantasyIDFaceTokens", face=torch.cat([black, aligned[1], black]), **run)
+    alone = face_tokens(host, loaded, aligned[1])
+    among = face_tokens(host, loaded, torch.cat([black, aligned[1], black]))
     torch.testing.assert_close(among.tokens, alone.tokens)
     dark = black.clone()
     dark[0, 5, 5] = 1 / 255
-    (dim,) = host.run("FantasyIDFaceTokens", face=dark, **run)
-    assert dim.tokens.shape[0] == 1
+    assert face_tokens(host, loaded, dark).tokens.shape[0] == 1
