@@ -3,52 +3,31 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from fantasyid.weights.convert import convert_file, sources, split_model, write
 from fantasyid.weights.convert.command import main
 from fantasyid.weights.keys import sort_released_keys
-from fantasyid.weights.read import read_model
 from fantasyid.weights.third_party import read_deca, read_eva, read_flame, read_mesh_tables
-from miniature.checkpoints import transformer_files
 
 pytestmark = pytest.mark.slow
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    """A tiny released folder in bf16."""
-    path = tmp_path_factory.mktemp("released") / "transformer"
-    path.mkdir()
-    for name, content in transformer_files(dtype=torch.bfloat16).items():
-        (path / name).write_bytes(content)
-    return path.parent
-
-
-@pytest.fixture(scope="module")
-def released(folder):
-    return read_model(folder)
-
-
-@pytest.fixture
-def files(tmp_path) -> SimpleNamespace:
-    return SimpleNamespace(base=tmp_path / "b.safetensors", adapter=tmp_path / "a.safetensors")
 
 
 def split(folder, files, **options):
     return split_model(folder, files.base, files.adapter, **options)
+
+
+def is_the_base(path: Path, released) -> bool:
+    """Whether every tensor of a base file is the released one, under the host's name."""
+    base, keys = load_file(path), sort_released_keys(released)
+    return set(base) == set(keys.base) and all(
+        same_bits(base[ours], released[key]) for ours, key in keys.base.items()
+    )
 
 
 def metadata_of(path: Path) -> dict[str, str]:
@@ -65,9 +44,8 @@ def same_bits(got: torch.Tensor, expected: torch.Tensor) -> bool:
 def test_base_and_adapter_hold_every_live_tensor_bit_for_bit(folder, files, released):
     written = split(folder, files)
     keys = sort_released_keys(released)
-    base, adapter = load_file(files.base), load_file(files.adapter)
-    assert set(base) == set(keys.base)
-    assert all(same_bits(base[ours], released[key]) for ours, key in keys.base.items())
+    adapter = load_file(files.adapter)
+    assert is_the_base(files.base, released)
     live = [k for part in (keys.abstractor, keys.fusion, keys.injection) for k in part.values()]
     assert set(adapter) == set(live)
     assert keys.dead
@@ -111,131 +89,6 @@ def test_a_foreign_file_under_the_name_survives(folder, files):
     with pytest.raises(FileExistsError, match="was not begun by this converter"):
         split(folder, files)
     assert part.read_bytes() == b"another program's download"
-
-
-class Stop(Exception):
-    """Stands for a kill."""
-
-
-def stop_after(count: int):
-    steps = iter(range(count))
-
-    def report(_):
-        if next(steps, None) is None:
-            raise Stop
-
-    return report
-
-
-@settings(max_examples=12, deadline=None, derandomize=True)
-@given(stops=st.lists(st.integers(0, 500), min_size=1, max_size=3))
-def test_stopped_anywhere_it_goes_on_and_gives_the_same_file(folder, tmp_path_factory, stops):
-    one, two = (tmp_path_factory.mktemp("out") / "a.safetensors" for _ in range(2))
-    split_model(folder, None, one)
-    for count in stops:
-        try:
-            split_model(folder, None, two, report=stop_after(count))
-        except Stop:
-            assert not two.exists()
-        else:
-            assert two.exists()
-    split_model(folder, None, two)
-    assert two.read_bytes() == one.read_bytes()
-
-
-def test_done_work_is_not_repeated(folder, files, monkeypatch):
-    with pytest.raises(Stop):
-        split_model(folder, files.base, None, report=stop_after(100))
-    written = []
-    original = write._write_tensor
-    monkeypatch.setattr(
-        write, "_write_tensor", lambda f, data: written.append(1) or original(f, data)
-    )
-    split_model(folder, files.base, None)
-    # The hundredth report was the last, and the one after it stopped: 101 tensors are there.
-    assert len(written) == len(load_file(files.base)) - 101
-
-
-def test_the_stop_key_says_that_it_can_go_on(folder, files):
-    code = (
-        "import os, signal, sys; from fantasyid.weights.convert import command as m\n"
-        "m.Lines.__call__ = lambda self, step: os.kill(os.getpid(), signal.SIGINT)\n"
-        "sys.exit(m.main(sys.argv[1:]))\n"
-    )
-    command = [sys.executable, "-c", code, "split", str(folder), "--base", str(files.base)]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert run.returncode == 130
-    assert "goes on from here" in run.stderr
-
-
-def test_bytes_lost_by_a_power_cut_are_written_again(folder, files):
-    """The file has its length, but not the bytes of its first tensors."""
-    with pytest.raises(Stop):
-        split_model(folder, files.base, None, report=stop_after(60))
-    part = files.base.with_name(files.base.name + ".part")
-    with part.open("r+b") as file:
-        content = file.read()
-        length = 8 + int.from_bytes(content[:8], "little")
-        file.seek(length)
-        file.write(b"\0" * 4000)
-    split_model(folder, files.base, None)
-    again = files.base.with_name("again.safetensors")
-    split_model(folder, again, None)
-    assert again.read_bytes() == files.base.read_bytes()
-
-
-def test_a_disk_that_returns_other_bytes_is_reported_and_the_name_is_not_given(
-    folder, files, monkeypatch
-):
-    real = write._write_tensor
-    with monkeypatch.context() as broken:
-        broken.setattr(
-            write, "_write_tensor", lambda f, data: real(f, memoryview(bytes(len(data))))
-        )
-        with pytest.raises(ValueError, match="gives back other bytes than were written"):
-            split_model(folder, files.base, None)
-    assert not files.base.exists()
-    split_model(folder, files.base, None)  # a passing fault is repaired by the next run
-    assert load_file(files.base)
-
-
-def test_a_part_of_another_source_is_not_continued(folder, files, tmp_path):
-    other = tmp_path / "other"
-    other.mkdir()
-    for name, content in transformer_files(dtype=torch.bfloat16, seed=1).items():
-        (other / name).write_bytes(content)
-    with pytest.raises(Stop):
-        split_model(folder, files.base, None, report=stop_after(60))
-    split_model(other, files.base, None)
-    keys = sort_released_keys(expected := read_model(other))
-    got = load_file(files.base)
-    assert all(same_bits(got[ours], expected[key]) for ours, key in keys.base.items())
-
-
-def test_a_full_disk_is_known_before_anything_is_written(folder, files, monkeypatch):
-    monkeypatch.setattr(write.shutil, "disk_usage", lambda _: SimpleNamespace(free=1_000_000))
-    with pytest.raises(OSError, match=r"0\.02 GB are needed, 0\.00 GB are free"):
-        split(folder, files)
-    assert list(files.base.parent.iterdir()) == []
-
-
-def test_a_file_held_open_is_named_and_the_work_is_kept(folder, files, monkeypatch):
-    """As Windows does with a mapped file."""
-
-    def refuse(*_):
-        raise PermissionError("sharing violation")
-
-    files.base.write_bytes(b"old")
-    with monkeypatch.context() as windows:
-        windows.setattr(write.os, "replace", refuse)
-        with pytest.raises(PermissionError, match="another program has it open"):
-            split_model(folder, files.base, None, overwrite=True)
-    assert files.base.read_bytes() == b"old"
-    written = []
-    monkeypatch.setattr(write, "_write_tensor", lambda *_: written.append(1))
-    split_model(folder, files.base, None, overwrite=True)
-    assert not written
-    assert load_file(files.base)
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "fp16", "fp8_e4m3fn"])
@@ -285,9 +138,8 @@ def test_a_bin_file_gives_the_same_tensors(tmp_path, files, released, legacy, mo
         _use_new_zipfile_serialization=not legacy,
     )
     split(other, files)
-    base, adapter = load_file(files.base), load_file(files.adapter)
-    keys = sort_released_keys(released)
-    assert all(same_bits(base[ours], released[key]) for ours, key in keys.base.items())
+    assert is_the_base(files.base, released)
+    adapter = load_file(files.adapter)
     assert all(same_bits(tensor, released[key]) for key, tensor in adapter.items())
 
 
