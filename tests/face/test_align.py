@@ -10,6 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from turning_head import ASTRONAUT_POINTS as ASTRONAUT
 
 from fantasyid.face.align import (
     CONTINUE,
@@ -27,7 +28,6 @@ from fantasyid.face.sources import FaceSources, at_any_roll, open_detector, open
 
 pytestmark = pytest.mark.slow
 
-ASTRONAUT = np.array([[204, 108], [248, 107], [228, 132], [209, 155], [244, 154]], float)
 NEWTON = np.array([[536, 246], [648, 254], [596, 324], [538, 398], [636, 406]], float)
 CENTRE = FaceChoice("nearest centre")
 

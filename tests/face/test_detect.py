@@ -11,6 +11,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+from turning_head import ASTRONAUT_POINTS as ASTRONAUT
 
 from fantasyid.face.cascade import detect_with_cascade
 from fantasyid.face.given import detect_with_landmarker, faces_from_boxes, faces_from_landmarks
@@ -18,8 +19,6 @@ from fantasyid.face.insight import find_insightface_pack, open_insightface
 from fantasyid.face.points import points_from_box
 
 pytestmark = pytest.mark.slow
-
-ASTRONAUT = np.array([[204, 108], [248, 107], [228, 132], [209, 155], [244, 154]], float)
 
 
 def test_the_cascade_finds_the_astronaut(astronaut: torch.Tensor) -> None:
