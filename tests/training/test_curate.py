@@ -25,6 +25,8 @@ from fantasyid.training.curate.stages import MissingPackage, need
 from fantasyid.training.curate.verdict import Reason
 from fantasyid.training.manifest import DataError, decode_frames, read_manifest, read_views
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 RULES: dict = {
     "frames": 9, "sizes": ((320, 240),), "min_shot_s": 1.0, "min_face_px": 48.0,
@@ -222,7 +224,6 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(
     assert results(tmp_path / "work") == whole
 
 
-@pytest.mark.slow
 def test_ray_gives_the_same_bytes(few: Config, whole: dict[str, bytes], tmp_path: Path) -> None:
     """A local cluster of two workers, in a process of its own as a person starts it."""
     pytest.importorskip("ray", reason="Ray is not installed: .[training-cluster]")
@@ -235,7 +236,6 @@ def test_ray_gives_the_same_bytes(few: Config, whole: dict[str, bytes], tmp_path
     assert results(tmp_path / "work") == whole
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(
     "FANTASYID_TEST_TRUTH" not in os.environ,
     reason="200 clips take half an hour: set FANTASYID_TEST_TRUTH to a seed",
@@ -255,7 +255,6 @@ def test_of_many_drawn_clips_nearly_all_land_where_they_belong(
     assert len(wrong) <= 0.02 * len(truth), wrong
 
 
-@pytest.mark.slow
 def test_nothing_heavy_is_imported_before_it_is_used() -> None:
     code = (
         "import sys, fantasyid.training.curate.run as r\n"
