@@ -14,28 +14,18 @@ from fantasyid.geometry.rotations import rotation_matrix
 NUM_VERTICES = 40
 
 
-def sparse_columns(shape, indices, indptr, data) -> csc_matrix:
-    return csc_matrix((data, indices, indptr), shape=shape)
-
-
 def small_model() -> dict:
     rng = np.random.default_rng(8)
     regressor = rng.random((5, NUM_VERTICES)) * (rng.random((5, NUM_VERTICES)) < 0.3)
     regressor[:, 0] += 0.1
     regressor /= regressor.sum(1, keepdims=True)
     weights = rng.random((NUM_VERTICES, 5))
-    columns, rows = np.nonzero(regressor.T)
     return {
         "f": rng.integers(0, NUM_VERTICES, (11, 3)).astype(np.uint32),
         "v_template": rng.standard_normal((NUM_VERTICES, 3)) * 0.1,
         "shapedirs": rng.standard_normal((NUM_VERTICES, 3, 400)) * 0.01,
         "posedirs": rng.standard_normal((NUM_VERTICES, 3, 36)) * 0.01,
-        "J_regressor": sparse_columns(
-            (5, NUM_VERTICES),
-            rows,
-            np.searchsorted(columns, np.arange(NUM_VERTICES + 1)),
-            regressor.T[columns, rows],
-        ),
+        "J_regressor": csc_matrix(regressor),
         "weights": weights / weights.sum(1, keepdims=True),
         "kintree_table": np.array([[4294967295, 0, 1, 1, 1], [0, 1, 2, 3, 4]], np.uint32),
     }

@@ -48,12 +48,6 @@ def embed(photo: Tensor, points: object) -> Embedding:
 RECOGNISER = Recognizer(Path("stub.onnx"), "stub network (licence of the stub)", embed)
 
 
-@pytest.fixture(scope="module")
-def astronaut() -> Tensor:
-    data = pytest.importorskip("skimage.data")
-    return torch.from_numpy(data.astronaut()).float() / 255
-
-
 def render(photo: Tensor, count: int, width_deg: float = 9.0) -> list[Tensor]:
     """Frames of somebody who turns the head slowly, and back."""
     portrait = Portrait(photo, ASTRONAUT_POINTS)

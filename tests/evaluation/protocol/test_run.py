@@ -33,14 +33,9 @@ class Crash(BaseException):
 
 def contents(out: Path) -> dict[str, str]:
     """All that a run leaves, but for the date and what tells prompts apart."""
-    found = {}
-    for path in sorted(p for p in out.rglob("*") if p.is_file()):
-        name = path.relative_to(out).as_posix()
-        if name.startswith("journal"):
-            continue
-        text = path.read_bytes().decode("latin-1")
-        found[name] = re.sub(r"Written [^<]*", "", text)
-    return found
+    files = [p for p in out.rglob("*") if p.is_file() and not p.name.startswith("journal")]
+    texts = {p.relative_to(out).as_posix(): p.read_bytes().decode("latin-1") for p in files}
+    return {name: re.sub(r"Written [^<]*", "", text) for name, text in texts.items()}
 
 
 def executed(server, out: Path) -> list[str]:
