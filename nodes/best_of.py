@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..fantasyid.comfyui import best_of, messages, metrics
+from ..fantasyid.comfyui.detectors import face_sources
 from . import inputs, types
 from .sampling import SEED_MAX
 
@@ -109,7 +110,7 @@ class FantasyIDBestOf(io.ComfyNode):
         reference: Any = None,
     ) -> io.NodeOutput:
         contest = best_of.Contest(first_seed, takes, probe_steps, likeness, preview_scale)
-        given = inputs.found_by(detector)
+        given = face_sources(detector)
         request = metrics.MeasureRequest(recogniser, given, "largest", reference, None, "")
         latent, seed, sheet, words = best_of.best_of(
             guider, sampler, sigmas, latent_image, vae, contest, request

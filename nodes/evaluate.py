@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..fantasyid.comfyui import compare, messages, metrics
+from ..fantasyid.comfyui.detectors import face_sources
 from ..fantasyid.face import faces
 from . import inputs, types
 
@@ -102,7 +103,7 @@ class FantasyIDMetrics(io.ComfyNode):
         filename_prefix: str = "",
         face_detection_model: Any = None,
     ) -> io.NodeOutput:
-        given = inputs.found_by(detector, face_detection_model)
+        given = face_sources(detector, face_detection_model)
         request = metrics.MeasureRequest(
             recogniser, given, choose, reference, reference_set, filename_prefix
         )
@@ -165,7 +166,7 @@ class FantasyIDCompare(io.ComfyNode):
     def execute(
         cls, clip: Any, reference: Any, recogniser: str, detector: str, height: int
     ) -> io.NodeOutput:
-        given = inputs.found_by(detector)
+        given = face_sources(detector)
         request = metrics.MeasureRequest(recogniser, given, "largest", reference, None, "")
         frames, likeness, words, shown = compare.compare(clip, request, height)
         ui = messages.on_node(words, cls.hidden.unique_id, shown, cls)

@@ -6,8 +6,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..fantasyid.comfyui import collect, files, images, messages
-from ..fantasyid.face import align, faces, sources
+from ..fantasyid.comfyui import collect, images, messages
+from ..fantasyid.comfyui.detectors import face_sources
+from ..fantasyid.face import align, faces
 from ..fantasyid.face.given import faces_from_boxes
 from ..fantasyid.views.collect import ViewRules
 from . import inputs, types
@@ -34,10 +35,10 @@ class FantasyIDAlignFace(io.ComfyNode):
                 ),
                 inputs.detector(
                     "Who finds the face when nothing is connected below. auto takes "
-                    "YuNet where its file is, else insightface when it is installed with its "
-                    "models, else its SCRFD file, else the built-in cascade, which needs no model "
-                    "file but gives a box without points. Where no face is upright, the photo "
-                    "is turned and searched again."
+                    "YuNet where its file is, else ComfyUI's MediaPipe model where that is, else "
+                    "insightface when it is installed with its models, else its SCRFD file, else "
+                    "the built-in cascade, which needs no model file but gives a box without "
+                    "points. Where no face is upright, the photo is turned and searched again."
                 ),
                 io.Combo.Input(
                     "choose",
@@ -144,10 +145,7 @@ class FantasyIDAlignFace(io.ComfyNode):
         padding: float = 1.0,
         follow: bool = False,
     ) -> io.NodeOutput:
-        folders = files.searched_folders(files.INSIGHTFACE)
-        given = sources.FaceSources(
-            detector, folders, face_detection_model, points, face_landmarks, boxes
-        )
+        given = face_sources(detector, face_detection_model, points, face_landmarks, boxes)
         region = faces_from_boxes(choose_box)
         choice = align.FaceChoice(choose, index, region[0].box if region else None, follow, padding)
         *found, message, shown = images.align_images(image, given, choice, no_face)
@@ -277,7 +275,7 @@ class FantasyIDMultiView(io.ComfyNode):
         face_detection_model: Any = None,
         folder: str = "",
     ) -> io.NodeOutput:
-        given = inputs.found_by(detector, face_detection_model)
+        given = face_sources(detector, face_detection_model)
         rules = ViewRules(views, choose, least_face, least_sharpness, most_covered)
         *found, sheet, message = collect.collect_views(clip, folder, given, rules, no_face)
         ui = messages.on_node(message, cls.hidden.unique_id, sheet, cls)

@@ -45,9 +45,3 @@ def face_model(tooltip: str) -> io.Input:
 def recognizer(tooltip: str) -> io.Combo.Input:
     """Who tells faces apart."""
     return io.Combo.Input("recogniser", options=list(recognizers.CHOICES), tooltip=tooltip)
-
-
-def found_by(detector: str, model: Any = None) -> sources.FaceSources:
-    """What the inputs `detector` and `face_model` say."""
-    folders = files.searched_folders(files.INSIGHTFACE)
-    return sources.FaceSources(detector, folders, model)

@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..fantasyid.comfyui import files, from_photo, images, messages, stages, weights
+from ..fantasyid.comfyui.detectors import face_sources, words_of_loader
 from ..fantasyid.face import align, faces, sources
 from . import types
 from .loaders import WEIGHT_DTYPES
@@ -75,6 +76,8 @@ class FantasyIDLoader(io.ComfyNode):
                 types.FaceEncoder.Output("encoder", display_name="face encoder"),
                 types.Deca.Output("head_model", display_name="head model"),
             ],
+            hidden=[io.Hidden.unique_id],
+            has_intermediate_output=True,
         )
 
     @classmethod
@@ -90,9 +93,8 @@ class FantasyIDLoader(io.ComfyNode):
         found = files.find_all(*((kind, names[key]) for key, kind in SLOTS.items()))
         paths = dict(zip(SLOTS, found, strict=True))
         dtype = WEIGHT_DTYPES[weight_dtype]
-        model, adapter = weights.load_model(
-            paths["model"], paths["mesh_transforms"], {} if dtype is None else {"dtype": dtype}
-        )
+        options = {} if dtype is None else {"dtype": dtype}
+        model, adapter = weights.load_model(paths["model"], paths["mesh_transforms"], options)
         return io.NodeOutput(
             model,
             weights.load_text_encoder(paths["text_encoder"]),
@@ -100,6 +102,7 @@ class FantasyIDLoader(io.ComfyNode):
             adapter,
             weights.load_face_encoder(paths["face_encoder"]),
             weights.load_deca(paths["deca"], paths["flame"]),
+            ui=messages.on_node(words_of_loader(), cls.hidden.unique_id),
         )
 
 
@@ -201,8 +204,7 @@ class FantasyIDFromPhoto(io.ComfyNode):
         face_detection_model: Any = None,
     ) -> io.NodeOutput:
         parts = from_photo.Parts(adapter, face_encoder, head_model)
-        folders = files.searched_folders(files.INSIGHTFACE)
-        given = sources.FaceSources(detector, folders, face_detection_model)
+        given = face_sources(detector, face_detection_model)
         choice = align.FaceChoice(choose, index)
         identity, face, words, shown = from_photo.identity_from_photos(
             image, parts, given, choice, no_face, head

@@ -19,6 +19,7 @@ from .faces import Box, DetectedFace, choose_face, face_nearest_box
 from .points import points_of
 from .quality import describe_quality
 from .sources import FaceSources, open_detectors
+from .yunet import BETTER
 
 STOP = "stop"
 SKIP = "skip this image"
@@ -138,10 +139,7 @@ def _describe(faces: list[DetectedFace], chosen: DetectedFace, is_new: bool) -> 
         f"{chosen.detector}."
     )
     if chosen.points is None:
-        words += (
-            " This detector gives a box only: the five points are estimated from it. A YuNet file "
-            "(*yunet*.onnx, 0.3 MB) in models/fantasyid, with onnxruntime, finds them."
-        )
+        words += f" This detector gives a box only: the five points are estimated from it; {BETTER}"
         if chosen.roll_deg:
             words += f" The head is tilted by about {chosen.roll_deg:.0f} degrees."
     if is_new:

@@ -34,6 +34,8 @@ _SIDES = (640, 540, 450, 380)
 _QUICK_SIDES, _CHECK_SIDES, _QUICK_DIVISOR = (640,), (640, 540), 14
 _CLIP_SIDES = (320,)
 _AGREEMENT = 0.75
+# Nothing is searched at a longer side: a photo of 12 megapixels takes minutes otherwise.
+SEARCHED_SIDE_PX = 1280
 _WINDOW = 24
 _LEAST_CONTRAST = 0.05
 # In steps of 15 degrees, likely ones first.
@@ -56,6 +58,10 @@ def detect_with_cascade(photo: Tensor) -> list[DetectedFace]:
     Raises:
         ImportError: scikit-image is not installed.
     """
+    if max(photo.shape[:2]) > SEARCHED_SIDE_PX:
+        small, scale = shrink(photo, SEARCHED_SIDE_PX)
+        matrix = np.array([[scale, 0.0, 0.0], [0.0, scale, 0.0]])
+        return [to_photo(face, matrix) for face in detect_with_cascade(small)]
     cascade = load_cascade()
     if float(photo.max() - photo.min()) < _LEAST_CONTRAST:
         return []
@@ -70,7 +76,7 @@ def detect_with_cascade(photo: Tensor) -> list[DetectedFace]:
 
 def _detect_turned(cascade: Any, photo: Tensor) -> list[DetectedFace]:
     """Faces at the turn of the photo at which most looks agree; [] where none holds."""
-    small, scale = _shrink(photo, _SIDES[0])
+    small, scale = shrink(photo, _SIDES[0])
     best, best_turn = [], 0.0
     for turn in _TURNS_DEG:
         turned, _ = turn_photo(small, turn)
@@ -139,8 +145,8 @@ def _agreed(
     return left_to_right(vivid)
 
 
-def _shrink(photo: Tensor, side: int) -> tuple[Tensor, float]:
-    """A copy with a long side of `side` and the factor that it was scaled by."""
+def shrink(photo: Tensor, side: int) -> tuple[Tensor, float]:
+    """A copy `(h, w, 3)` with a long side of `side` pixels, and the factor it was scaled by."""
     height, width = photo.shape[:2]
     scale = side / max(height, width)
     new_size = (max(1, round(height * scale)), max(1, round(width * scale)))
@@ -151,7 +157,7 @@ def _shrink(photo: Tensor, side: int) -> tuple[Tensor, float]:
 
 def _look(cascade: Any, photo: Tensor, side: int, mirrored: bool, divisor: int) -> list[NDArray]:
     """One look of the cascade: boxes `(x0, y0, x1, y1)` in pixels of the photo."""
-    small, scale = _shrink(photo, side)
+    small, scale = shrink(photo, side)
     new_size = small.shape[:2]
     pixels = as_bytes(small.flip(1) if mirrored else small)
     least, most = max(_WINDOW, min(new_size) // divisor), min(new_size)

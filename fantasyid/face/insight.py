@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .cascade import SEARCHED_SIDE_PX, shrink
 from .faces import (
     ALTERNATIVES,
     DetectedFace,
@@ -104,12 +105,12 @@ def with_margin(look: Callable[[NDArray[np.uint8]], list[DetectedFace]]) -> Dete
     """
 
     def detect(photo: Tensor) -> list[DetectedFace]:
-        pixels = as_bytes(photo)
-        faces = look(pixels)
+        faces = look(as_bytes(photo))
         if not faces:
-            margin = max(pixels.shape[:2]) // 2
-            matrix = np.array([[1.0, 0.0, margin], [0.0, 1.0, margin]])
-            padded = np.pad(pixels, ((margin, margin), (margin, margin), (0, 0)))
+            small, scale = shrink(photo, min(SEARCHED_SIDE_PX, max(photo.shape[:2])))
+            margin = max(small.shape[:2]) // 2
+            matrix = np.array([[scale, 0.0, margin], [0.0, scale, margin]])
+            padded = np.pad(as_bytes(small), ((margin, margin), (margin, margin), (0, 0)))
             faces = [to_photo(face, matrix) for face in look(padded)]
         return left_to_right(faces)
 

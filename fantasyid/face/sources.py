@@ -14,15 +14,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
-from .cascade import detect_quickly, detect_with_cascade, turn_photo
+from .cascade import (
+    SEARCHED_SIDE_PX,
+    detect_quickly,
+    detect_with_cascade,
+    shrink,
+    turn_photo,
+)
 from .faces import DetectedFace, Detector, left_to_right, make_face, to_photo
 from .given import detect_with_landmarker, faces_from_boxes, landmarks_of_image
 from .insight import open_insightface
 from .points import box_from_points, parse_points
 from .scrfd import open_scrfd
-from .yunet import open_yunet
+from .yunet import BETTER, open_yunet
 
 # What opens each detector, given the folders of insightface; it sees upright faces only.
 _OPENERS: dict[str, Callable[[Sequence[Path]], Detector]] = {
@@ -50,6 +57,8 @@ class FaceSources:
     points: str = ""  # see `points.parse_points`
     landmarks: Mapping[str, Any] | None = None  # the host's FACE_LANDMARKS value
     boxes: Any = None  # the host's BOUNDING_BOX value
+    # Loads a FACE_DETECTION_MODEL where the host has its file: the second choice of "auto".
+    host_landmarker: Callable[[], Any] | None = None
 
     @property
     def words(self) -> str:
@@ -109,22 +118,40 @@ def open_clip_detector(sources: FaceSources) -> Detector:
         return partial(detect_with_landmarker, model=sources.landmarker)
     if sources.detector != "auto":
         return _OPENERS[sources.detector](sources.insightface_folders)
-    for opener in (open_yunet, open_insightface, open_scrfd):
+    folders = sources.insightface_folders
+    with suppress(FileNotFoundError):
+        return open_yunet(folders)
+    if sources.host_landmarker is not None:
+        return partial(detect_with_landmarker, model=sources.host_landmarker())
+    for opener in (open_insightface, open_scrfd):
         with suppress(ImportError, FileNotFoundError):
-            return opener(sources.insightface_folders)
+            return opener(folders)
     return detect_quickly
+
+
+def advise(sources: FaceSources) -> str:
+    """What would find faces better than what is there, in a sentence, or ""."""
+    with suppress(ImportError, FileNotFoundError):
+        if open_clip_detector(sources) is not detect_quickly:
+            return ""
+    return f"Faces are found by boxes only, and their five points estimated: {BETTER}"
 
 
 def at_any_roll(detect: Detector) -> Detector:
     """A detector that turns the photo where it finds nothing upright."""
 
     def find(photo: Tensor) -> list[DetectedFace]:
-        faces = detect(photo)
+        small, scale = photo, 1.0
+        if max(photo.shape[:2]) > SEARCHED_SIDE_PX:
+            small, scale = shrink(photo, SEARCHED_SIDE_PX)
+        from_photo = [[scale, scale, 1.0]]
+        faces, matrix = detect(small), np.eye(2, 3)
         for turn in () if faces else _TURNS_DEG:
-            turned, matrix = turn_photo(photo, turn)
+            turned, matrix = turn_photo(small, turn)
             faces = detect(turned)
             if faces:
-                return left_to_right([to_photo(f, matrix, -turn) for f in faces])
-        return faces
+                faces = [to_photo(f, matrix * from_photo, -turn) for f in faces]
+                return left_to_right(faces)
+        return faces if scale == 1 else [to_photo(f, matrix * from_photo) for f in faces]
 
     return find

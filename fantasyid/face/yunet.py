@@ -1,4 +1,4 @@
-"""The YuNet detector from its ONNX file, as OpenCV's model collection has it, through onnxruntime.
+"""The YuNet detector from its ONNX file, as OpenCV's model collection has it, in plain torch.
 
 Small, quick, of an open license, with five points. Nothing here downloads anything.
 Source: Wu, Peng and Yu, YuNet: A Tiny Millisecond-level Face Detector, 2023.
@@ -7,18 +7,24 @@ Source: Wu, Peng and Yu, YuNet: A Tiny Millisecond-level Face Detector, 2023.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from .faces import ALTERNATIVES, DetectedFace, Detector, make_face
 from .insight import with_margin
+from .onnx_graph import Network
 from .scrfd import Array, suppress
 
 NAME = "YuNet"
+BETTER = (
+    'the file "YuNet face detector" of FantasyID Download Models (0.2 MB, MIT license, no package '
+    "needed) finds them."
+)
 STRIDES = (8, 16, 32)
 LONG_SIDE_PX = 640
 _LEAST_SCORE, _MOST_OVERLAP = 0.5, 0.3
@@ -65,65 +71,48 @@ def open_yunet(folders: Sequence[Path]) -> Detector:
         folders: Where insightface's packs lie too; all their subfolders are looked through.
 
     Raises:
-        ImportError: onnxruntime is not installed.
         FileNotFoundError: There is no such file, or it is another network.
     """
     files = sorted(p for folder in folders for p in folder.rglob("*.onnx") if "yunet" in p.name)
     if not files:
         raise FileNotFoundError(
             f"no YuNet file (*yunet*.onnx) in {', '.join(map(str, folders)) or 'any folder'}. "
-            f"Get one from OpenCV's model collection (face_detection_yunet). {ALTERNATIVES}"
+            f'Get the "YuNet face detector" with FantasyID Download Models. {ALTERNATIVES}'
         )
     try:
-        import onnxruntime
-    except ImportError as error:
-        raise ImportError(
-            f"the YuNet detector needs onnxruntime (pip install onnxruntime). {ALTERNATIVES}"
-        ) from error
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level, options.intra_op_num_threads = 4, 1
-    providers = ["CPUExecutionProvider"]
-    try:
-        session = onnxruntime.InferenceSession(str(files[0]), options, providers=providers)
-    except Exception as error:
-        raise FileNotFoundError(f"{files[0]} cannot be opened as an ONNX file: {error}") from error
-    missing = {"cls_8", "obj_8", "bbox_8", "kps_8"} - {o.name for o in session.get_outputs()}
+        network = read_yunet(files[0])
+    except ValueError as error:
+        raise FileNotFoundError(str(error)) from error
+    return with_margin(partial(_look, network))
+
+
+def read_yunet(path: Path) -> Network:
+    """The network in a file.
+
+    Raises:
+        ValueError: It is another file.
+    """
+    network = Network(path)
+    missing = sorted({"cls_8", "obj_8", "bbox_8", "kps_8"} - set(network.outputs))
     if missing:
-        raise FileNotFoundError(f"{files[0]} is no YuNet: no output {', '.join(sorted(missing))}")
-    return with_margin(_YuNet(session).look)
+        raise ValueError(f"{path} is no YuNet: no output {', '.join(missing)}")
+    return network
 
 
-class _YuNet:
-    """An open file."""
-
-    def __init__(self, session: Any) -> None:
-        self._session = session
-        given = session.get_inputs()[0]
-        self._input = given.name
-        # Older files take pictures of one size only.
-        self._sides = [side if isinstance(side, int) else None for side in given.shape[2:]]
-
-    def look(self, pixels: NDArray[np.uint8]) -> list[DetectedFace]:
-        """Faces of `(H, W, 3)` bytes, which lie top left in the input, as large as fits."""
-        high, wide = (side or LONG_SIDE_PX for side in self._sides)
-        height, width = pixels.shape[:2]
-        scale = min(high / height, wide / width)
-        if None in self._sides:
-            scale = min(1.0, scale)
-        small = max(1, round(width * scale)), max(1, round(height * scale))
-        if small != (width, height):
-            image = Image.fromarray(pixels).resize(small, Image.Resampling.BILINEAR)
-            pixels = np.asarray(image)
-        rows, columns = (
-            fixed or -(-side // 32) * 32
-            for fixed, side in zip(self._sides, small[::-1], strict=True)
-        )
-        whole = np.zeros((1, 3, rows, columns), np.float32)
-        whole[0, :, : small[1], : small[0]] = pixels[..., ::-1].transpose(2, 0, 1)
-        names = [output.name for output in self._session.get_outputs()]
-        outputs = dict(zip(names, self._session.run(None, {self._input: whole}), strict=True))
-        boxes, points, scores = decode(outputs, rows, columns)
-        return [
-            make_face(box / scale, places / scale, score, NAME)
-            for box, places, score in zip(boxes, points, scores, strict=True)
-        ]
+def _look(network: Network, pixels: NDArray[np.uint8]) -> list[DetectedFace]:
+    """Faces of `(H, W, 3)` bytes, of which the network sees a copy of at most `LONG_SIDE_PX`."""
+    height, width = pixels.shape[:2]
+    scale = min(1.0, LONG_SIDE_PX / max(height, width))
+    small = max(1, round(width * scale)), max(1, round(height * scale))
+    if scale < 1:
+        image = Image.fromarray(pixels).resize(small, Image.Resampling.BILINEAR)
+        pixels = np.asarray(image)
+    columns, rows = (-(-side // 32) * 32 for side in small)
+    whole = torch.zeros(1, 3, rows, columns)
+    whole[0, :, : small[1], : small[0]] = torch.tensor(pixels[..., ::-1].transpose(2, 0, 1).copy())
+    outputs = {name: rows.numpy() for name, rows in network(whole).items()}
+    boxes, points, scores = decode(outputs, rows, columns)
+    return [
+        make_face(box / scale, places / scale, score, NAME)
+        for box, places, score in zip(boxes, points, scores, strict=True)
+    ]

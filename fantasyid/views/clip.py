@@ -17,6 +17,7 @@ from ..face.crop import cut_view
 from ..face.faces import Box, DetectedFace, Detector, choose_face, face_nearest_box
 from ..face.points import points_of
 from ..face.pose import FaceFit, fit_face
+from ..face.quality import covered
 from .collect import Collection, Collector, Person, SamePerson, ViewRules, make_view
 from .frames import ClipFrame, is_cut
 from .select import ViewPool
@@ -30,6 +31,8 @@ _WIDEST_DEG = 85.0
 _MOST_MISSES, _TURNED_MISS, _FRONTAL_DEG = 3.0, 0.25, 12.0
 # A face that comes back where it was lost is the same person for this many frames.
 _RETURN_WITHIN = 48
+# Of two faces, one that has so many more of a person's colors is that person, wherever it is.
+_CLEARLY_LIKER = 0.2
 
 
 def collect_clip(
@@ -104,14 +107,21 @@ class _Follower:
         faces = self._detect(frame.small_color())
         self.collector.found.several_faces += len(faces) > 1
         if self._track is not None and self._person is not None:
-            self._confirm(self._track, self._person, faces)
+            self._confirm(frame, self._track, self._person, faces)
         elif faces:
             self._begin(frame, faces)
 
-    def _confirm(self, track: FaceFit, person: Person, faces: list[DetectedFace]) -> None:
-        seen = face_nearest_box(faces, track.box, _LEAST_OVERLAP)
-        if seen is not None:
+    def _confirm(
+        self, frame: ClipFrame, track: FaceFit, person: Person, faces: list[DetectedFace]
+    ) -> None:
+        here = face_nearest_box(faces, track.box, _LEAST_OVERLAP)
+        if here is not None:
             self._misses = 0.0
+            seen = self._by_looks(frame, person, faces, here)
+            if seen is not here:  # an unseen cut: what was followed since then is somebody else
+                self._pending = ViewPool()
+                self._track = fit_face(points_of(seen))
+                return
             person.pool.take_over(self._pending)
             if seen.points is not None:
                 self._track = fit_face(seen.points)
@@ -122,12 +132,33 @@ class _Follower:
             self._pending = ViewPool()
             self.lose()
 
+    def _by_looks(
+        self, frame: ClipFrame, person: Person, faces: list[DetectedFace], here: DetectedFace
+    ) -> DetectedFace:
+        """The face of a person, who may have changed places with somebody else."""
+        if len(faces) < 2:
+            return here
+        photo = frame.color()
+        crops = [cut_view(photo, points_of(face) / frame.scale) for face in faces]
+        place, same = faces.index(here), self.collector.same_person
+        if same is not None and person.best is not None:
+            known = person.best.crop.float() / 255
+            order = [place, *(i for i in range(len(faces)) if i != place)]
+            return faces[next((i for i in order if same(crops[i], known)), place)]
+        if person.usual is None:
+            return here
+        unlike = [covered(crop, person.usual) for crop in crops]
+        likest = min(range(len(faces)), key=unlike.__getitem__)
+        return faces[likest] if unlike[place] - unlike[likest] > _CLEARLY_LIKER else here
+
     def _begin(self, frame: ClipFrame, faces: list[DetectedFace]) -> None:
         """Follow somebody: who was lost here, whom the recognizer knows, or a new person."""
         height, width = frame.gray.shape
         back = None
         if self._last_box is not None and self._lost_for < _RETURN_WITHIN:
             back = face_nearest_box(faces, self._last_box, _LEAST_OVERLAP)
+            if back is not None and self._person is not None:
+                back = self._by_looks(frame, self._person, faces, back)
         face = back or choose_face(faces, width, height, self.collector.rules.choose)
         self._track = fit_face(points_of(face))
         if back is None or self._person is None:

@@ -93,14 +93,14 @@ class Collector:
         self.rules = rules
         self.found = Collection(photos, same_person is None)
         self.people: list[Person] = []
-        self._same_person = same_person
+        self.same_person = same_person
 
     def recognize(self, crop: Callable[[], Tensor]) -> Person | None:
         """Who of the people that were seen is on a crop `(512, 512, 3)`, if any."""
-        if self._same_person is not None and self.people:
+        if self.same_person is not None and self.people:
             face = crop()
             for person in sorted(self.people, key=lambda p: -p.seen):
-                if person.best and self._same_person(face, person.best.crop.float() / 255):
+                if person.best and self.same_person(face, person.best.crop.float() / 255):
                     return person
         return None
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..face.onnx_graph import Network
 from ..shapes import Shapes
 from .describe import describe_keys, recognize
 from .header import Form, read_header, sniff
@@ -99,6 +100,10 @@ def is_real(content: Content, released_size: int) -> bool | None:
 def _tensors(path: Path) -> dict[str, tuple[tuple[int, ...], int]]:
     """Name to shape and bytes."""
     form = sniff(path)
+    if path.suffix == ".onnx":
+        network = Network(path)
+        named = {name: (tuple(w.shape), w.nbytes) for name, w in network.weights.items()}
+        return named | dict.fromkeys(network.outputs, ((), 0))
     if form is Form.SAFETENSORS:
         return {n: (e.shape, e.num_bytes) for n, e in read_header(path).entries.items()}
     content: Any = read_pickle(path) if form is Form.PICKLE else read_torch_file(path)

@@ -22,6 +22,7 @@ LOOKALIKES = (
     ("shapedirs", "flame", "a FLAME model"),
     ("down_transform", "mesh tables", "the mesh transforms"),
     ("coarse_index", "mesh tables", "the mesh tables"),
+    ("kps_8", "face detector", "the YuNet face detector"),
     ("model.diffusion_model.", "", "a whole Stable Diffusion style checkpoint"),
 )
 ADAPTER_PARTS = ("face_abstractor.", "vertex_spiral_net.", "vertex_reducer.", "layer_attention.")

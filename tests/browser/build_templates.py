@@ -30,12 +30,13 @@ from browser.blueprints import (  # noqa: E402
     on_canvas,
 )
 from browser.pages import open_page  # noqa: E402
+from browser.wires import route  # noqa: E402
 
 from fantasyid.weights.download.files import FILES  # noqa: E402
 
 API = ROOT / "workflows" / "api"
 COLORS = ("#4f8f86", "#3f789e", "#8888AA", "#88AA88", "#b58b2a", "#a4574c")
-LEFT, TOP, GAP, COLUMN_GAP, HEAD = 20, 30, 60, 30, 90
+LEFT, TOP, GAP, COLUMN_GAP, HEAD = 20, 30, 60, 30, 110
 # What a node shows needs room that its widgets alone would not take.
 HEIGHTS = {
     "CLIPTextEncode": 150, "LoadImage": 360, "LoadVideo": 380,
@@ -119,6 +120,7 @@ def with_links(graph: dict[str, Any]) -> dict[str, Any]:
             if isinstance(value, str) and (link := link_of(value)):
                 node.setdefault("properties", {}).setdefault("models", []).append(link)
     graph["extra"] = {"ds": opening_view(graph)}
+    route(graph)
     return graph
 
 

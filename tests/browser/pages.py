@@ -70,12 +70,13 @@ WATCH_ENDINGS = """() => { window.__endings = [];
 # What a user would type into the widgets to get a small video quickly.
 SMALL_VIDEO = {"width": 96, "height": 64, "length": 9, "steps": 2, "probe_steps": 1, "takes": 2}
 SET_WIDGETS = """(values) => { for (const node of window.app.graph._nodes)
-    if (node.type.startsWith('FantasyID')) for (const widget of node.widgets || [])
-        if (widget.name in values) widget.value = values[widget.name]; }"""
+    if (node.subgraph || node.type.startsWith('FantasyID'))
+        for (const widget of node.widgets || [])
+            if (widget.name in values) widget.value = values[widget.name]; }"""
 
 
 def set_widgets(page: Any, values: dict[str, Any]) -> None:
-    """Give widgets of our nodes other values, by name."""
+    """Give widgets of our nodes and blueprints other values, by name."""
     page.evaluate(SET_WIDGETS, values)
 
 
@@ -83,6 +84,6 @@ def run_graph(page: Any, name: str) -> None:
     """Press Run and wait for the end, which must be a good one."""
     page.evaluate(WATCH_ENDINGS)
     page.evaluate("async () => await window.app.queuePrompt(0, 1)")
-    page.wait_for_function("() => window.__endings.length > 0", timeout=300_000)
+    page.wait_for_function("() => window.__endings.length > 0", timeout=600_000)
     ending, detail = page.evaluate("() => window.__endings[0]")
     assert ending == "execution_success", (name, detail)

@@ -35,7 +35,8 @@ class ModelFile:
     sha256: str = ""  # of the file at `url`
     registration: str = ""  # why it cannot be fetched, and what to do instead
     instead: tuple[str, ...] = ()  # other names under which a file does the same work
-    needed: bool = True  # whether `EVERYTHING` includes it
+    needed: bool = True  # whether nothing works without it; `EVERYTHING` includes it
+    helpful: bool = False  # included likewise, though without it things work, only not as well
 
 
 COGVIDEOX = "CogVideoX license"
@@ -143,6 +144,20 @@ FILES = (
         "FLAME 2020 and take generic_model.pkl out of it",
         instead=("generic_model.safetensors",),
     ),
+    ModelFile(
+        name="YuNet face detector",
+        words="finds the face and its five points in a photo",
+        folder="fantasyid",
+        target="face_detection_yunet_2023mar.onnx",
+        size=232_589,
+        kind="face detector",
+        license="MIT",
+        page="https://huggingface.co/opencv/face_detection_yunet",
+        huggingface="opencv/face_detection_yunet/face_detection_yunet_2023mar.onnx",
+        instead=("yunet_n_dynamic.onnx",),
+        needed=False,
+        helpful=True,
+    ),
 )  # fmt: skip
 
 
@@ -157,7 +172,11 @@ def chosen(name: str) -> list[ModelFile]:
     Raises:
         ValueError: There is no such name.
     """
-    found = [file for file in FILES if file.name == name or (name == EVERYTHING and file.needed)]
+    found = [
+        file
+        for file in FILES
+        if file.name == name or (name == EVERYTHING and (file.needed or file.helpful))
+    ]
     if not found:
         raise ValueError(
             f'there is no model file called "{name}"; there are: {", ".join(choices())}'

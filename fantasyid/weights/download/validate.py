@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from ...face.onnx_graph import Network
 from ..describe import recognize
 from ..header import Form, read_header, sniff
 from ..third_party import read_deca, read_eva, read_flame, read_mesh_tables
@@ -24,7 +25,8 @@ def _shard(path: Path) -> None:
 
 
 def _of_kind(expected: str, path: Path) -> None:
-    kind, words = recognize(read_header(path).shapes())
+    network = expected == "face detector"
+    kind, words = recognize(Network(path).outputs if network else read_header(path).shapes())
     if kind != expected:
         raise ValueError(f"expected the weights of a {expected}, it is {words or 'a stranger'}")
 
@@ -37,6 +39,7 @@ CHECKS: dict[str, Callable[[Path], object]] = {
     "vae": partial(_of_kind, "vae"),
     "deca": read_deca,
     "flame": read_flame,
+    "face detector": partial(_of_kind, "face detector"),
 }
 
 

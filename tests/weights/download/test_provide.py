@@ -24,7 +24,7 @@ from miniature.host_files import t5_file, vae_file
 
 ROOT = Path(__file__).resolve().parents[3]
 QUICK = Retry(timeout=2.0, attempts=2, backoff=0.0)
-MODEL, EVA, TRANSFORMS, T5, T5_FP8, VAE, DECA, FLAME = FILES
+MODEL, EVA, TRANSFORMS, T5, T5_FP8, VAE, DECA, FLAME, YUNET = FILES
 
 
 @pytest.fixture(scope="module")
@@ -244,7 +244,7 @@ def test_the_table_agrees_with_the_documents():
         chosen("x")
 
 
-def test_every_kind_knows_its_own_and_refuses_a_page(tmp_path, tiny):
+def test_every_kind_knows_its_own_and_refuses_a_page(tmp_path, tiny, shared):
     own = {
         "eva": tiny.eva_clip,
         "mesh tables": tiny.transforms,
@@ -252,6 +252,7 @@ def test_every_kind_knows_its_own_and_refuses_a_page(tmp_path, tiny):
         "vae": tiny.vae,
         "deca": tiny.deca,
         "flame": tiny.flame,
+        "face detector": shared / "data/yunet_n_dynamic.onnx",
     }
     page = tmp_path / "page"
     page.write_text("<html>")
