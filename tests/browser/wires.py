@@ -41,7 +41,7 @@ class _Router:
         if columns == 1:
             return [(left, (leaves + arrives) / 2)] if abs(arrives - leaves) > LONG else []
         y = target["pos"][1] - ABOVE if columns == 0 else self._lane(left, right, (a, slot))
-        found = [(left, y), (right, y)]
+        found: list[tuple[float, float]] = [(left, y), (right, y)]
         if abs(leaves - y) > LONG:
             found.insert(0, (left, leaves + (LONG if y > leaves else -LONG) / 5))
         if arrives - y > LONG:
