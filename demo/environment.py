@@ -171,6 +171,16 @@ def make_venv(venv: Path) -> None:
         raise Problem(f"The virtual environment {venv} could not be made: {reason}")
 
 
+def drop_half_installed(venv: Path) -> None:
+    """Forget packages whose installation was cut off: pip would take them for installed.
+
+    The list of its files is the last that an installation writes.
+    """
+    for facts in venv.glob("**/site-packages/*.dist-info"):
+        if not (facts / "RECORD").is_file() or not (facts / "RECORD").stat().st_size:
+            shutil.rmtree(facts)
+
+
 def ensure_venv(root: Path, tests: bool, verbose: bool) -> Interpreter:
     """Bring `.venv` to the state that the lists describe, without any network where it is so.
 
@@ -187,6 +197,7 @@ def ensure_venv(root: Path, tests: bool, verbose: bool) -> Interpreter:
         check_disk(root, max(FULL_INSTALL - folder_size(venv), RUN_ONLY))
         if found is None or "pip" in found.missing:  # pip comes last: it was never made whole
             make_venv(venv)
+        drop_half_installed(venv)
         log = logs / "pip-host.log"
         with step("Installing what ComfyUI needs (about 2 GB on disk, some minutes)", venv):
             extras = ["install", "--no-deps", "-r", str(WITHOUT_DEPENDENCIES)]
