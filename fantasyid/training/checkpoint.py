@@ -138,8 +138,8 @@ def load_checkpoint(
         averaged: Any = load_file(path / EMA)
     except Exception as error:
         raise DataError(
-            f"{path} is damaged ({error}): delete the folder; the run then goes on from the one "
-            "before"
+            f"{path} is damaged ({type(error).__name__}): delete the folder; the run then goes on "
+            "from the one before"
         ) from error
     set_state_dict(
         network, optimizer, model_state_dict=averaged, optim_state_dict=moments, options=LOAD

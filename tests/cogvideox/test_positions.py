@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 
-from fantasyid.cogvideox.positions import crop_region, rotary_table
+import torch
+
+from fantasyid.cogvideox.positions import crop_region, rotary_table, sincos_table
 
 
 def test_the_trained_size_counts_in_whole_numbers():
@@ -20,3 +22,13 @@ def test_a_square_is_centred_in_the_base_grid():
     cos, _ = rotary_table(1, 32, 32, 64)
     for token, channel, angle in ((31 * 32, 16, 29.0625), (0, 40, 8.0), (31, 40, 36.8125)):
         assert math.isclose(float(cos[token, channel]), math.cos(angle), abs_tol=2e-3)
+
+
+def test_a_row_of_the_sine_table_is_that_of_the_plain_loop():
+    """Time, column, row; space is counted 1.875 times more finely, time is not."""
+    got = sincos_table(2, 3, 4, 32)[1 * 12 + 2 * 4 + 3]
+    expected: list[float] = []
+    for width, place in ((8, 1.0), (12, 3 / 1.875), (12, 2 / 1.875)):
+        angles = [place / 10000 ** (i / (width / 2)) for i in range(width // 2)]
+        expected += [math.sin(a) for a in angles] + [math.cos(a) for a in angles]
+    torch.testing.assert_close(got, torch.tensor(expected))

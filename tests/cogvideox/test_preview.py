@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import interpolate
 
-from fantasyid.cogvideox.preview import fit_rgb_factors, latent_to_rgb
+from fantasyid.cogvideox.preview import RIDGE, fit_rgb_factors, latent_to_rgb
 
 
 def test_a_linear_vae_is_recovered():
@@ -30,3 +30,16 @@ def test_the_picture_is_in_range():
     picture = latent_to_rgb(1e3 * torch.randn(16, 4, 5), torch.randn(17, 3))
     assert picture.shape == (4, 5, 3)
     assert 0 <= picture.min() <= picture.max() <= 1
+
+
+def test_the_fit_is_least_squares_with_a_row_more_for_each_factor():
+    """Damped by a share of the mean square of the features, whatever the size of the latents."""
+    latent = 30 * torch.randn(16, 12, 18, generator=torch.Generator().manual_seed(1)).double()
+    image = torch.rand(12, 18, 3, generator=torch.Generator().manual_seed(2)).double()
+    features = torch.cat([latent.flatten(1).T, torch.ones(216, 1).double()], 1)
+    damping = RIDGE * features.square().sum(0).mean()
+    rows = torch.cat([features, damping.sqrt() * torch.eye(17).double()])
+    targets = torch.cat([image.flatten(0, 1), torch.zeros(17, 3).double()])
+    expected = torch.linalg.lstsq(rows, targets).solution.float()
+    got = fit_rgb_factors(latent.float(), image.float())
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-6)

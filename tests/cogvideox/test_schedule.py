@@ -103,3 +103,15 @@ def test_only_a_whole_released_run_lands_where_the_released_one_does(golden):
     assert targets == alphas[1:]
     alphas, targets = run_alphas(run(7)[:4], table)
     assert targets == alphas[1:]
+
+
+def test_the_second_order_weighs_the_step_before_by_half_its_share():
+    """DPM-Solver++(2M): D = (1 + 1 / 2r) x0 - x0' / 2r, r the step before in log-SNR by this."""
+    alphas = [0.2, 0.5, 0.7]
+    last, here, there = (0.5 * math.log(a / (1 - a)) for a in alphas)
+    r = (here - last) / (there - here)
+    x0, before, zero = torch.ones(3), torch.full((3,), 3.0), torch.zeros(3)
+    got = dpm_step(zero, x0, zero, 0.5, 0.7, DpmHistory(before, 0.2))
+    spread = 1 - math.exp(-2 * (there - here))
+    expected = spread * math.sqrt(0.7) * ((1 + 1 / (2 * r)) * 1.0 - 3.0 / (2 * r))
+    torch.testing.assert_close(got, torch.full((3,), expected))

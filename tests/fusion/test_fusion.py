@@ -184,3 +184,14 @@ def test_the_last_spiral_convolution_is_linear_and_those_before_it_are_not(
     assert middle.min() >= -1.0
     assert fine.min() >= -1.0
     assert last.min() < -1.0, "too small to tell: take larger inputs"
+
+
+def test_a_reducer_block_ends_with_the_sum():
+    """Its side branch goes around the activation, which lets nothing below -0.31 through."""
+    torch.manual_seed(6)
+    block = VertexFusion(SMALL_FUSION).reducer[0]
+    sequence = 10 * torch.randn(1, 32, 40)
+    with torch.no_grad():
+        rest = block(sequence) - block.residual(sequence)
+    assert block(sequence).min() < -1.0
+    assert -0.31 < rest.min() < 0.0 < rest.max()

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import interpolate
 
 from fantasyid.injection.steering import (
+    PRESET_LINES,
     PRESETS,
     LayerWeights,
     Steering,
@@ -51,6 +52,11 @@ def test_presets_go_from_likeness_to_motion(count):
     likeness, balanced, motion, custom = (LayerWeights(p).resolve(count) for p in PRESETS)
     assert likeness == [1.0] * count
     assert sum(likeness) > sum(balanced) > sum(motion) > sum(custom) == 0.0
+    if count > 1:  # a line from the first layer to the last
+        assert [(line[0], line[-1]) for line in (balanced, motion)] == [
+            PRESET_LINES[preset] for preset in PRESETS[1:3]
+        ]
+        assert LayerWeights(curve=lambda depth: depth).resolve(count)[-1] == 1.0
 
 
 @pytest.mark.parametrize(

@@ -166,6 +166,10 @@ def test_sparse_matrices_with_false_indices_are_refused(tmp_path):
     refuse(path, matrix(indptr=np.array([0, 1, 9], np.int32)), "does not fit itself")
     refuse(path, matrix(indptr=np.array([0, 2], np.int32)), "does not fit itself")
     refuse(path, matrix(data=np.ones(3)), "does not fit itself")
+    # Unsigned, a step back is a step of 2**64 - 1 ahead: memory for it, and hours.
+    refuse(path, matrix(indptr=np.array([0, 2, 1], np.uint64)), "does not fit itself")
+    refuse(path, matrix(indptr=np.array([0, 2**64 - 1, 2], np.uint64)), "does not fit itself")
+    refuse(path, matrix(indices=np.array([0, 2**64 - 1], np.uint64)), "does not fit itself")
     refuse(path, matrix(_shape=(2,)), "has the shape")
     refuse(path, matrix(data="x"), "no array 'data'")
 
