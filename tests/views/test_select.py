@@ -102,3 +102,8 @@ def test_a_sheet_shows_every_picture_with_its_words() -> None:
     assert torch.allclose(draw_sheet(as_bytes, [""] * 4, side=50), bare, atol=2 / 255)
     with pytest.raises(ValueError, match="0 pictures"):
         draw_sheet([], [])
+
+
+def test_two_rolls_on_either_side_of_upside_down_are_near():
+    assert Pose(0, 0, 179).distance(Pose(0, 0, -179)) == pytest.approx(0.5)  # a quarter of 2
+    assert Pose(0, 3, 0).distance(Pose(4, 0, 0)) == pytest.approx(5)

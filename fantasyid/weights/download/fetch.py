@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ...whole_file import locked
+from ..describe import in_print
 from ..fingerprint import sha256_of_file
 from ..progress import Report, Step, in_words
 from .hubs import CONNECT_TIMEOUT, Remote
@@ -189,8 +190,17 @@ def _pieces(remote: Remote, start: int, timeout: float) -> Iterator[bytes | None
         raise TransientError(f"the connection to {remote.url} broke") from error
     except (requests.exceptions.ConnectionError, requests.exceptions.Timeout) as error:
         raise unreachable(error, remote.url) from error
-    except requests.exceptions.RequestException as error:
-        raise DownloadError(f"{remote.url} cannot be fetched: {error}") from error
+    except (requests.exceptions.RequestException, ValueError) as error:
+        raise _no_answer(error, remote.url) from error
+
+
+def _no_answer(error: Exception, url: str) -> DownloadError:
+    if isinstance(error, ValueError):  # an address that requests cannot read, or of no web server
+        return DownloadError(
+            f"{url} leads to something that is no address of a web server, and nothing was read "
+            f"from it ({in_print(error)}): choose another mirror"
+        )
+    return DownloadError(f"{url} cannot be fetched: {in_print(error)}")
 
 
 def _hash(part: Path, target: Path, report: Report) -> str:

@@ -159,6 +159,17 @@ def test_final_refusals_are_sentences_and_asked_once(web, remote, target, code, 
     assert len(web.asked) == 1
 
 
+@pytest.mark.parametrize(
+    "place", ["file:///etc/hostname", "ftp://x/y", "http://[", "x:" + "y" * 900]
+)
+def test_a_redirect_that_leaves_the_web_is_refused_in_a_short_sentence(web, remote, target, place):
+    web.script = [redirect(place)]
+    with pytest.raises(DownloadError, match="leads to something that is no address") as caught:
+        fetch(remote, target)
+    assert len(str(caught.value)) < 400
+    assert not target.exists()
+
+
 def test_nobody_waits_for_an_hour(web, remote, target):
     web.script = [status(503, Retry_After="3600")]
     with pytest.raises(DownloadError, match="answers 503 and asks to wait 3600 seconds"):
