@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -189,7 +190,7 @@ def test_the_last_spiral_convolution_is_linear_and_those_before_it_are_not(
 def test_a_reducer_block_ends_with_the_sum():
     """Its side branch goes around the activation, which lets nothing below -0.31 through."""
     torch.manual_seed(6)
-    block = VertexFusion(SMALL_FUSION).reducer[0]
+    block: Any = VertexFusion(SMALL_FUSION).reducer[0]
     sequence = 10 * torch.randn(1, 32, 40)
     with torch.no_grad():
         rest = block(sequence) - block.residual(sequence)
