@@ -113,6 +113,7 @@ def test_a_profile_has_a_box_as_large_as_its_face():
     assert (y0 + y1) / 2 == pytest.approx(200, abs=10)
 
 
+@pytest.mark.slow
 def test_points_from_the_default_detectors_boxes_have_the_right_size(shared) -> None:
     """Crops of real faces with five true points come out neither too small nor too large."""
     import json
