@@ -15,7 +15,7 @@ from .describe import describe_keys
 from .header import SUFFIXES, Form, read_header, sniff
 from .torch_file import load_torch_file
 
-# Of a released model; released behavior: the first wins.
+# Of a released model.
 TRANSFORMER_FOLDERS = ("transformer_ema", "transformer")
 
 
@@ -124,7 +124,10 @@ def _shards(index: Path) -> list[Path]:
 
 
 def transformer_folder(path: Path) -> Path:
-    """The folder with the weights inside a released model folder."""
+    """The folder with the weights inside a released model folder.
+
+    Released behavior: `transformer_ema` wins over `transformer`.
+    """
     for name in TRANSFORMER_FOLDERS:
         if (path / name).is_dir():
             return path / name
