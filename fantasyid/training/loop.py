@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
 from diffusers.optimization import get_scheduler
 from torch import nn
 from torch.utils import deterministic
@@ -114,7 +114,13 @@ class Trainer:
 
         Raises:
             TrainingStopped: A bad step, too many bad samples, or a signal; all is saved.
+            DataError: DeepSpeed drives the optimizer.
         """
+        if self.accelerator.distributed_type is DistributedType.DEEPSPEED:
+            raise DataError(
+                "DeepSpeed steps inside of the backward pass and keeps its moments to itself: no "
+                "bad step could be refused, no run resumed; take recipes/accelerate/fsdp_8.yaml"
+            )
         train = self.config.train
         loader = DataLoader(
             self.batches,

@@ -29,6 +29,13 @@ def make_trainer(config: Config, validate: bool) -> Trainer:
         dataloader_config=DataLoaderConfiguration(dispatch_batches=False),
     )
     accelerator.init_trackers("tensorboard")
+    deepspeed = accelerator.state.deepspeed_plugin
+    if deepspeed is not None:  # it looks for them in a DataLoader that accelerate prepares
+        parts = accelerator.num_processes * config.train.accumulation
+        deepspeed.deepspeed_config |= {
+            "train_micro_batch_size_per_gpu": config.train.batch_size // parts,
+            "gradient_clipping": config.train.max_grad_norm,
+        }
     set_seed(config.train.seed)
     rows = read_manifest(config.work / "curated")
     encoders = Encoders(config.weights, config.cache)

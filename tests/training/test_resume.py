@@ -8,7 +8,7 @@ import signal
 
 import pytest
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
 from safetensors.torch import load_file
 
 from fantasyid.training.batches import Batches
@@ -115,6 +115,14 @@ def test_other_data_stop_a_run_or_are_noted(config, cached, tmp_path):
     (row,) = [json.loads(x) for x in (config.train.out / METRICS).read_text().splitlines()]
     assert "were 8 clips" in row["new_data"]
     assert trainer(config, more).progress.step == 2
+
+
+def test_deepspeed_is_refused_before_the_first_step(config, cached, monkeypatch):
+    run = trainer(config, cached)
+    kind = property(lambda _self: DistributedType.DEEPSPEED)
+    monkeypatch.setattr(Accelerator, "distributed_type", kind)
+    with pytest.raises(DataError, match=r"no run resumed; take .*fsdp_8\.yaml"):
+        run.run()
 
 
 def test_a_damaged_checkpoint_is_named(config, cached):

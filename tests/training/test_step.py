@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from typing import cast
 
@@ -14,10 +15,19 @@ from torch.nn import ModuleList
 from torch.nn.functional import layer_norm, linear, softmax
 
 from fantasyid.cogvideox.positions import rotary_table
+from fantasyid.training.export import split_weights
+from fantasyid.training.manifest import DataError
 from fantasyid.training.network import TrainedNetwork, build_network
-from fantasyid.training.objective import loss_of
+from fantasyid.training.objective import loss_of, make_optimizer
+from miniature.models import write_tiny_models
 
 from .conftest import BASE, SIZES, batch_of, but
+
+
+@pytest.fixture(scope="module")
+def tiny_models(tmp_path_factory):
+    """The stand-ins' files."""
+    return write_tiny_models(tmp_path_factory.mktemp("tiny"))
 
 
 def opened(network: TrainedNetwork) -> TrainedNetwork:
@@ -114,7 +124,54 @@ def test_the_same_at_full_width(config):
     compare(opened(build_network(config)), batch_of(), config)
 
 
-def test_every_trained_parameter_gets_a_gradient_(config):
+def test_a_lora_is_all_of_the_base_that_is_trained(config, tiny_models):
+    """It is exported under names that the host reads, and a step moves it."""
+    pytest.importorskip("peft", reason="model.base = 'lora' needs peft: pip install .[training]")
+    config = but(
+        config, model__base="lora", model__lora_rank=4, weights__transformer=tiny_models.model,
+        train__learning_rate=0.1, train__weight_decay=0.0,
+    )  # fmt: skip
+    network = opened(build_network(config))
+    trained = {n: p for n, p in network.named_parameters() if p.requires_grad}
+    ours = {n for n in trained if n.startswith("transformer.")}
+    assert ours
+    assert all(".lora_" in n for n in ours)
+    sizes = network.transformer.config
+    batch = batch_of()
+    batch.text = torch.randn(2, 5, sizes.text_embed_dim, generator=torch.Generator().manual_seed(1))
+    optimizer = make_optimizer(network, config)
+    before = {n: p.detach().clone() for n, p in network.named_parameters()}
+    loss_of(network, batch, config).backward()
+    optimizer.step()
+    moved = {n for n, p in network.named_parameters() if not torch.equal(p, before[n])}
+    # Its second half starts at zero, so that the first has no gradient yet.
+    assert {n for n in moved if n.startswith("transformer.")} == {n for n in ours if "lora_B" in n}
+    files = split_weights({n: p.detach() for n, p in trained.items()})
+    assert len(files["_lora"]) == len(ours)
+    assert all(".default." not in n and n.startswith("transformer.") for n in files["_lora"])
+    assert files["_base"] == {}
+
+
+def test_eight_bit_adam_trains_or_says_what_is_missing(config):
+    config = but(config, train__optimizer="adamw8bit")
+    network = opened(build_network(config))
+    if importlib.util.find_spec("bitsandbytes") is None:
+        with pytest.raises(DataError, match="needs bitsandbytes: pip install bitsandbytes"):
+            make_optimizer(network, config)
+        pytest.skip("bitsandbytes is not installed: only its absence was tested")
+    optimizer, losses = make_optimizer(network, config), []
+    for _ in range(4):
+        loss = loss_of(network, batch_of(), config)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < losses[0]
+    states = [s for s in optimizer.state.values() if "state1" in s]
+    assert any(s["state1"].dtype is torch.uint8 for s in states)
+
+
+def test_every_trained_parameter_gets_a_gradient(config):
     network = opened(build_network(config))
     loss_of(network, batch_of(), config).backward()
     without = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()]
