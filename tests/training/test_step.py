@@ -138,7 +138,9 @@ def test_a_lora_is_all_of_the_base_that_is_trained(config, tiny_models):
     assert all(".lora_" in n for n in ours)
     sizes = network.transformer.config
     batch = batch_of()
-    batch.text = torch.randn(2, 5, sizes.text_embed_dim, generator=torch.Generator().manual_seed(1))
+    batch.text = torch.randn(
+        2, 5, sizes["text_embed_dim"], generator=torch.Generator().manual_seed(1)
+    )
     optimizer = make_optimizer(network, config)
     before = {n: p.detach().clone() for n, p in network.named_parameters()}
     loss_of(network, batch, config).backward()
