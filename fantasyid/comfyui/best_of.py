@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -25,7 +25,7 @@ class Contest:
 
     first_seed: int  # the takes have this seed and the ones after it
     takes: int  # how many
-    probe_steps: int  # steps of each before one is chosen
+    probe_steps: int  # steps of each before one is chosen; at most one less than the schedule's
     likeness: float  # 1 goes by likeness alone, 0 by motion alone
     preview_scale: float  # size of the decoded previews, as a share of the video's
 
@@ -55,7 +55,7 @@ def best_of(
         LATENT, the chosen seed, the contact sheet `(1, H, W, 3)`, and words.
 
     Raises:
-        ValueError: Another sampler, a probe as long as the run, a latent that does not fit, or
+        ValueError: Another sampler, a schedule of one step, a latent that does not fit, or
             likeness without a recogniser or reference. All of it before the first step.
     """
     steps = sigmas.shape[-1] - 1
@@ -64,11 +64,9 @@ def best_of(
             "the sampler input is not from FantasyID Sampler Select: only those can be stopped and "
             "taken up again without a difference"
         )
-    if not 0 < contest.probe_steps < steps:
-        raise ValueError(
-            f"probe_steps is {contest.probe_steps}, the schedule has {steps} steps: set it to at "
-            f"least 1 and less than {steps}"
-        )
+    if steps < 2:
+        raise ValueError("the schedule has one step: nothing is left after a probe, take more")
+    contest = replace(contest, probe_steps=max(1, min(contest.probe_steps, steps - 1)))
     if contest.likeness > 0.0:
         _require_likeness(request)
     takes: list[Take] = []

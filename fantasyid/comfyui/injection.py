@@ -42,6 +42,7 @@ class IdentityInjection:
         # Hooks outlive a run; weighed keys and values, and masks, are kept for one run.
         self._hooks: dict[torch.device, list[BlockHook]] = {}
         self._kept: dict[tuple, Any] = {}
+        self._reached: set[int] = set()  # blocks that got something in the last run
 
     def __call__(self, executor: Any, *args: Any, **kwargs: Any) -> Tensor:
         """Run the wrapped call with a hook on every block that gets something."""
@@ -65,8 +66,16 @@ class IdentityInjection:
 
     def begin(self, _patcher: Any = None) -> None:
         """Called by the host before a run."""
+        self._reached.clear()
         if self.recorder is not None:
             self.recorder.begin()
+
+    def words(self) -> str:
+        """Whether and where the last run had an identity, in a line for the log."""
+        blocks, count = len(self._reached), len(self.applied[0].factors)
+        if not blocks:
+            return f"identity NOT active: none of {count} blocks received any"
+        return f"identity active on {blocks} of {count} blocks"
 
     def forget(self, _patcher: Any = None) -> None:
         """Free what is on the devices; called by the host when sampling ends, however it ends."""
@@ -94,6 +103,7 @@ class IdentityInjection:
             layers, shared = _injectors_for(call.base, applied), applied.steering.shared_layer
             for i, (keys, values) in enumerate(self._kept[key]):
                 if applied.factors[i] != 0.0:
+                    self._reached.add(i)
                     layer = layers[i if shared == OWN else shared]
                     hooks[i].add(layer, InjectedIdentity(keys, values, scale))
         return hooks

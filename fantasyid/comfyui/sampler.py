@@ -6,6 +6,7 @@ is 4518 for this schedule, while CogVideoX reads unit-variance states.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,7 @@ from ..cogvideox.schedule import (
     trailing_timesteps,
 )
 from .cogvideox import check_learned_size, frames_at_once, require_cogvideox_i2v
+from .injection import injection_of
 from .previews import preview_sender
 
 RULES = ("dpm", "ddim")
@@ -130,6 +132,14 @@ class ReleasedSampler(comfy.samplers.Sampler):
             if denoise_mask is not None:
                 known = add_noise(clean, noise, alphas[i + 1])
                 sample = sample * denoise_mask + known * (1.0 - denoise_mask)
+        identities = injection_of(model_wrap.model_patcher)
+        logging.info(
+            "FantasyID: %d steps, %s.",
+            last - first,
+            identities.words()
+            if identities
+            else "no identity: Apply Identity is not in this MODEL",
+        )
         if self._stop is not None and history is not None:
             self.reached = SamplerState(last, sample, history, generator.get_state())
         return sample

@@ -80,6 +80,8 @@ def _detect_turned(cascade: Any, photo: Tensor) -> list[DetectedFace]:
     best, best_turn = [], 0.0
     for turn in _TURNS_DEG:
         turned, _ = turn_photo(small, turn)
+        if not _look(cascade, turned, _CLIP_SIDES[0], False, _QUICK_DIVISOR):
+            continue
         if not _agreed(cascade, turned, _QUICK_SIDES, _QUICK_DIVISOR):
             continue
         faces = _agreed(cascade, turned, _SIDES, _QUICK_DIVISOR)

@@ -101,12 +101,13 @@ def open_insightface(folders: Sequence[Path]) -> Detector:
 def with_margin(look: Callable[[NDArray[np.uint8]], list[DetectedFace]]) -> Detector:
     """A detector that looks at `(H, W, 3)` bytes, and again with a margin where it finds nothing.
 
-    SCRFD overlooks a face that fills the picture; with a margin it is small enough.
+    SCRFD overlooks a face that fills the picture; with a margin it is small enough. A picture with
+    four black corners, as a turned one, has a margin of its own.
     """
 
     def detect(photo: Tensor) -> list[DetectedFace]:
         faces = look(as_bytes(photo))
-        if not faces:
+        if not faces and float(photo[[0, 0, -1, -1], [0, -1, 0, -1]].max()) > 0:
             small, scale = shrink(photo, min(SEARCHED_SIDE_PX, max(photo.shape[:2])))
             margin = max(small.shape[:2]) // 2
             matrix = np.array([[scale, 0.0, margin], [0.0, scale, margin]])

@@ -80,7 +80,6 @@ def test_a_cached_sampler_starts_anew_each_time(host, parts):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"probe_steps": 5}, "probe_steps is 5, the schedule has 5 steps"),
         ({"likeness": 0.5}, "likeness cannot be measured: no reference is connected"),
         ({"likeness": 1.0, "reference": torch.rand(1, 64, 64, 3)}, "no face recogniser was chosen"),
     ],
@@ -88,6 +87,12 @@ def test_a_cached_sampler_starts_anew_each_time(host, parts):
 def test_what_cannot_work_is_refused_before_the_first_step(host, loaded, parts, changes, words):
     with pytest.raises(ValueError, match=words):
         choose(host, loaded, parts, **changes)
+
+
+def test_a_probe_as_long_as_the_run_leaves_its_last_step(host, loaded, parts):
+    long, last = (choose(host, loaded, parts, probe_steps=n) for n in (99, 4))
+    assert torch.equal(long[0]["samples"], last[0]["samples"])
+    assert long[1] == last[1]
 
 
 def test_a_foreign_sampler_is_refused(host, loaded, parts):

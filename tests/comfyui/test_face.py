@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from host_graph import align
+from safetensors.torch import save_file
 
 pytestmark = pytest.mark.slow
 
@@ -99,8 +100,8 @@ def test_a_followed_face_stays_the_same_when_the_nearest_one_changes(host, photo
 
 
 @pytest.fixture(scope="module")
-def mediapipe(host):
-    """The host's own face detection model, with random weights of the right shapes."""
+def landmarker_weights(host):
+    """What a file of the host's own face detection model holds, at random, of the right shapes."""
     assert host
     node = importlib.import_module("comfy_extras.nodes_mediapipe")
     port = importlib.import_module("comfy_extras.mediapipe.face_landmarker")
@@ -117,7 +118,14 @@ def mediapipe(host):
     weights["canonical_vertices"] = torch.randn(468, 3)
     weights["procrustes_indices"] = torch.tensor([4, 33, 263], dtype=torch.int32)
     weights["procrustes_weights"] = torch.ones(3)
-    return node.FaceLandmarkerModel(weights)
+    return weights
+
+
+@pytest.fixture(scope="module")
+def mediapipe(landmarker_weights):
+    """The host's own face detection model."""
+    node = importlib.import_module("comfy_extras.nodes_mediapipe")
+    return node.FaceLandmarkerModel(dict(landmarker_weights))
 
 
 class Recorded:
@@ -163,6 +171,21 @@ def test_the_real_mediapipe_model_runs_through_the_node(host, photo_image, media
     assert face.images.shape[1:] == (512, 512, 3)
     with pytest.raises(ValueError, match="is a str, expected what Load Face Detection Model"):
         align(host, photo_image, face_detection_model="model.safetensors")
+
+
+def test_the_hosts_mediapipe_file_is_used_by_itself(
+    host, photo_image, landmarker_weights, host_base
+):
+    kept = {"detector": "auto", "no_face": "continue without identity"}
+    assert "found by scikit-image cascade" in align(host, photo_image, **kept)[-1]
+    path = host_base / "models" / "detection" / "mediapipe_face_fp32.safetensors"
+    path.parent.mkdir(exist_ok=True)
+    save_file({k: v.contiguous() for k, v in landmarker_weights.items()}, path)
+    try:
+        report = align(host, photo_image, **kept)[-1]
+    finally:
+        path.unlink()
+    assert "cascade" not in report
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,20 @@ def test_the_same_seed_gives_the_same_video_and_another_does_not(host, loaded, c
     assert small(other, one) > 0.1
 
 
+def test_every_run_says_in_one_line_whether_an_identity_was_active(
+    host, loaded, with_identity, conditioned, caplog
+):
+    with caplog.at_level("INFO"):
+        sample(host, with_identity, conditioned, steps=1)
+        sample(host, loaded["model"], conditioned, steps=1)
+        sample(host, with_identity, conditioned, steps=1)
+    blocks = len(loaded["model"].model.diffusion_model.blocks)
+    active = f"FantasyID: 1 steps, identity active on {blocks} of {blocks} blocks."
+    none = "FantasyID: 1 steps, no identity: Apply Identity is not in this MODEL."
+    said = [r.getMessage() for r in caplog.records if "1 steps, " in r.getMessage()]
+    assert said == [active, none, active]
+
+
 def test_the_two_rules_differ(host, loaded, conditioned, video):
     assert small(sample(host, loaded["model"], conditioned, sampler="ddim"), video) > 0.01
 
