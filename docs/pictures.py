@@ -157,22 +157,24 @@ def draw_injection(host: Any) -> None:
 
 # Template -> whom its card shows doing what.
 CARDS = {
-    "02_photo_to_video": ("Bela", "a person turns right, green background"),
-    "03_photo_to_video_in_one_node": ("Emil", "a person nods, blue background"),
-    "08_identity_to_video": ("Fumi", "a person turns left, gray background"),
-    "11_best_of": ("Dara", "a person smiles, red background"),
-    "17_stages": ("Chidi", "a person looks up, green background"),
-    "18_native_sampling": ("Ada", "a person opens the mouth, gray background"),
+    "01_two_people_one_prompt": (("Ada", "Chidi"), "a person turns right, green background"),
+    "02_photo_to_video": (("Bela",), "a person turns right, green background"),
+    "03_photo_to_video_in_one_node": (("Emil",), "a person nods, blue background"),
+    "08_identity_to_video": (("Fumi",), "a person turns left, gray background"),
+    "11_best_of": (("Dara",), "a person smiles, red background"),
+    "17_stages": (("Chidi",), "a person looks up, green background"),
+    "18_native_sampling": (("Ada",), "a person opens the mouth, gray background"),
 }
 
 
 def draw_cards(host: Any) -> None:
     """The pictures of templates whose result is a video: the photo, and frames of two seeds."""
     side, font = 128, ImageFont.load_default(16)
-    for name, (person, prompt) in CARDS.items():
-        studio = Studio(host, person)
+    for name, (people, prompt) in CARDS.items():
         rows = []
-        for seed in (42, 43):
+        for number in range(2):
+            studio = Studio(host, people[number % len(people)])
+            seed = 42 if len(people) > 1 else 42 + number
             frames = studio.film(prompt, seed)[0][[0, 8, 16]]
             row = torch.cat([studio.photo()[None], enlarged(frames, 512)])
             rows.append(torch.cat(list(enlarged(row, side)), 1))
@@ -180,7 +182,9 @@ def draw_cards(host: Any) -> None:
         card = Image.new("RGB", (picture.width, picture.height + 50), (24, 26, 32))
         card.paste(picture)
         words = ImageDraw.Draw(card)
-        words.text((8, picture.height + 4), f"{person}: {prompt}", (235, 235, 235), font)
+        words.text(
+            (8, picture.height + 4), f"{' and '.join(people)}: {prompt}", (235, 235, 235), font
+        )
         words.text((8, picture.height + 26), "bundled mini model, drawn people", (160, 160, 160),
                    font)  # fmt: skip
         card.save(ROOT / "workflows" / f"{name}.jpg", quality=85, optimize=True)

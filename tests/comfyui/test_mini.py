@@ -61,15 +61,16 @@ def cheeks(picture: Tensor, box: tuple[float, float, float, float]) -> Tensor:
     return part.mean((0, 1))
 
 
-def test_the_bundled_graph_makes_a_film(client, host_base):
+@pytest.mark.parametrize(("name", "width"), [("try_it_now", 96), ("two_people_one_prompt", 200)])
+def test_the_bundled_graph_makes_a_film(client, host_base, name, width):
     import av
 
-    graph = json.loads((ROOT / "workflows" / "api" / "try_it_now.json").read_text("utf-8"))
+    graph = json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text("utf-8"))
     run = client.run(graph)
     assert run.ending == "execution_success", run.errors
     with av.open(str(saved_file(host_base, run, node_of(graph, "SaveVideo")))) as video:
         frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
-    assert frames[0].shape == (96, 96, 3)
+    assert frames[0].shape == (96, width, 3)
     assert len(frames) == 17
 
 
