@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 SEED, PROMPTS = 4, 4
-CFG = 1.5
+CFG = 2.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ DIALS = (
     *(Setting(f"end {v}", 20, dials={"end_percent": v}) for v in (0.5, 0.8)),
     *(Setting(f"identity guidance {v}", 20, identity_scale=v) for v in (1.0, 2.0)),
     *(Setting(f"layers: {name}", 20, layers=name) for name in ("balanced", "motion")),
-    *(Setting(f"cfg {v}", 20, cfg=v) for v in (1.0, 2.5, 4.0)),
+    *(Setting(f"cfg {v}", 20, cfg=v) for v in (1.0, 1.5, 4.0)),
 )
 
 

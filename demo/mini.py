@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 WORKFLOW = "workflows/api/try_it_now.json"
 WEIGHTS = ROOT / "models" / "miniature"
 PEOPLE = ("Ada", "Chidi")
-PROMPTS = ("a person turns left, blue background", "a person smiles, red background")
+PROMPTS = ("a person turns left, blue background", "a person nods, red background")
 EXPECT = "mini model, drawn people; for real photos see --models"
 OWN_PHOTO = (
     "The mini model has only ever seen drawn people: of a photo it keeps colors and rough shape, "

@@ -126,7 +126,7 @@ class Studio:
         )
         made = host.run(
             "FantasyIDSampler", model=applied, positive=positive, negative=negative,
-            latent_image=latent, seed=seed, steps=steps, cfg=1.5, sampler="dpm", denoise=1.0,
+            latent_image=latent, seed=seed, steps=steps, cfg=2.5, sampler="dpm", denoise=1.0,
             dynamic_cfg=False,
         )[0]  # fmt: skip
         return host.run("VAEDecode", samples=made, vae=vae)[0], (applied, made)
@@ -161,9 +161,9 @@ CARDS = {
     "02_photo_to_video": (("Bela",), "a person turns right, green background"),
     "03_photo_to_video_in_one_node": (("Emil",), "a person nods, blue background"),
     "08_identity_to_video": (("Fumi",), "a person turns left, gray background"),
-    "11_best_of": (("Dara",), "a person smiles, red background"),
-    "17_stages": (("Chidi",), "a person looks up, green background"),
-    "18_native_sampling": (("Ada",), "a person opens the mouth, gray background"),
+    "11_best_of": (("Dara",), "a person nods, red background"),
+    "17_stages": (("Chidi",), "a person turns left, green background"),
+    "18_native_sampling": (("Ada",), "a person turns left, gray background"),
 }
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .test_graph import saved_file
 
-PEOPLE = ("Ada", "Bela", "Chidi", "Dara")
+PEOPLE = ("Ada", "Bela", "Chidi", "Dara", "Emil", "Fumi")
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def make(host):
         )  # fmt: skip
         (made, *_) = host.run(
             "FantasyIDSampler", model=patched, positive=positive, negative=negative,
-            latent_image=latent, seed=3, steps=8, cfg=1.5, sampler="dpm", denoise=1.0,
+            latent_image=latent, seed=3, steps=8, cfg=2.5, sampler="dpm", denoise=1.0,
             dynamic_cfg=False,
         )  # fmt: skip
         return host.run("VAEDecode", samples=made, vae=vae)[0], photo[0]
@@ -76,11 +76,12 @@ def test_the_bundled_graph_makes_a_film(client, host_base, name, width):
 
 def test_a_person_keeps_the_color_of_their_skin(make):
     shown = [make(name, "a person stands still, gray background") for name in PEOPLE]
-    frames = torch.stack([cheeks(video[0], (0.42, 0.50, 0.58, 0.58)) for video, _ in shown])
-    photos = torch.stack([cheeks(photo, (0.42, 0.50, 0.58, 0.58)) for _, photo in shown])
+    face = (0.40, 0.40, 0.60, 0.72)
+    frames = torch.stack([cheeks(video[:4].mean(0), face) for video, _ in shown])
+    photos = torch.stack([cheeks(photo, face) for _, photo in shown])
     own = (frames - photos).abs().mean(1)
-    others = torch.stack([(frames - photos.roll(n, 0)).abs().mean(1) for n in (1, 2, 3)]).mean(0)
-    assert own.mean() < 0.5 * others.mean()
+    others = [(frames - photos.roll(n, 0)).abs().mean(1) for n in range(1, len(PEOPLE))]
+    assert own.mean() < 0.6 * torch.stack(others).mean()
 
 
 def test_the_prompt_says_which_way_the_head_turns(make):
