@@ -25,6 +25,8 @@ from fantasyid.weights.identity_file import read_identity
 
 from .test_graph import saved_file
 
+pytestmark = pytest.mark.slow
+
 PROMPTS = int(os.environ.get("LOAD_PROMPTS", "16"))
 PEOPLE = sorted(path.stem for path in (ROOT / "models" / "miniature" / "people").glob("*.png"))
 SETTLED = PROMPTS // 4  # prompts after which memory should grow no more
