@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fantasyid.face.draw import draw_faces
-from fantasyid.face.faces import RULES, DetectedFace, choose_face, left_to_right
+from fantasyid.face.faces import (
+    RULES,
+    DetectedFace,
+    box_overlap,
+    choose_face,
+    left_to_right,
+    make_face,
+    to_photo,
+)
 
 LEFT = DetectedFace((0, 0, 40, 40), None, 0.9, "a")
 MIDDLE = DetectedFace((90, 80, 110, 110), None, 0.5, "b")
@@ -83,3 +92,22 @@ def test_labels_stay_inside_small_pictures_and_nothing_changes_without_faces() -
     assert torch.allclose(draw_faces(photo, []), photo, atol=1e-6)
     edge = DetectedFace((-20, -20, 60, 60), None, 1.0, "a detector with a very long name")
     assert draw_faces(photo, [edge], edge).shape == photo.shape
+
+
+def test_a_face_of_a_turned_and_shrunken_copy_comes_back_with_its_tilt() -> None:
+    angle, scale, shift = np.deg2rad(30), 0.5, np.array([7.0, -4.0])
+    turn = scale * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    matrix = np.column_stack([turn, shift])
+    points = [(10.0 + 20 * i, 30.0 + 7 * i) for i in range(5)]
+    there = [tuple(turn @ point + shift) for point in points]
+    found = make_face((0, 0, 40, 40), there, 0.9, "any", 170.0, (5.0, 6.0, 170.0))
+    back = to_photo(found, matrix, roll_deg=30.0)
+    np.testing.assert_allclose(back.points, points, atol=1e-6)
+    assert back.box[2] - back.box[0] == pytest.approx(80)
+    assert back.roll_deg == pytest.approx(-160)
+    assert back.pose_deg == pytest.approx((5.0, 6.0, -160.0))
+
+
+def test_overlap_is_the_common_area_over_that_of_both() -> None:
+    assert box_overlap((0, 0, 2, 2), (1, 0, 3, 2)) == pytest.approx(2 / 6)
+    assert box_overlap((0, 0, 2, 2), (5, 5, 6, 6)) == 0
