@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..cogvideox.preview import fit_rgb_factors
 from ..identity import FaceCrops
+from ..weights.describe import in_print
 from .images import check_photos
 from .previews import FACTORS_KEY
 
@@ -21,6 +22,9 @@ SIDE_STEP, SIDE_MAX, LENGTH_MAX = 16, 2048, 1017
 
 def validate_size(width: int, height: int, length: int) -> str | None:
     """Why the model cannot make a video of a size, in a sentence; None when it can."""
+    for name, value in (("width", width), ("height", height), ("length", length)):
+        if not isinstance(value, int):  # the host asks also about what it could not convert
+            return f"{name} is {in_print(value)}: expected a whole number"
     for name, side in (("width", width), ("height", height)):
         if side % SIDE_STEP or not SIDE_STEP <= side <= SIDE_MAX:
             near = min(max(round(side / SIDE_STEP), 1) * SIDE_STEP, SIDE_MAX)
