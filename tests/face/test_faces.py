@@ -102,7 +102,8 @@ def test_a_face_of_a_turned_and_shrunken_copy_comes_back_with_its_tilt() -> None
     there = [tuple(turn @ point + shift) for point in points]
     found = make_face((0, 0, 40, 40), there, 0.9, "any", 170.0, (5.0, 6.0, 170.0))
     back = to_photo(found, matrix, roll_deg=30.0)
-    np.testing.assert_allclose(back.points, points, atol=1e-6)
+    assert back.points is not None
+    np.testing.assert_allclose(np.array(back.points), points, atol=1e-6)
     assert back.box[2] - back.box[0] == pytest.approx(80)
     assert back.roll_deg == pytest.approx(-160)
     assert back.pose_deg == pytest.approx((5.0, 6.0, -160.0))
