@@ -19,7 +19,7 @@ def make_trainer(config: Config, validate: bool) -> Trainer:
     """The trainer of a configuration, resumed where its last run stopped.
 
     Args:
-        validate: Whether to load what validation needs.
+        validate: Whether to load what validation needs, and to write for TensorBoard.
     """
     accelerator = Accelerator(
         mixed_precision=config.train.precision,
@@ -28,7 +28,8 @@ def make_trainer(config: Config, validate: bool) -> Trainer:
         project_dir=str(config.train.out),
         dataloader_config=DataLoaderConfiguration(dispatch_batches=False),
     )
-    accelerator.init_trackers("tensorboard")
+    if validate:
+        accelerator.init_trackers("tensorboard")
     deepspeed = accelerator.state.deepspeed_plugin
     if deepspeed is not None:  # it looks for them in a DataLoader that accelerate prepares
         parts = accelerator.num_processes * config.train.accumulation

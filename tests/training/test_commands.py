@@ -59,8 +59,8 @@ def test_cache_check_train_export(recipe, tmp_path, capsys):
     assert [row["step"] for row in rows if "loss" in row] == [1, 2, 3, 4]
     (measured,) = [row["validation"] for row in rows if "validation" in row]
     assert measured["rs"] is None, "no recognizer was given"
-    (events,) = (tmp_path / "run").rglob("events.out.tfevents.*")
-    assert events.stat().st_size > 300, "TensorBoard has the losses"
+    events = (tmp_path / "run").rglob("events.out.tfevents.*")
+    assert any(file.stat().st_size > 300 for file in events), "TensorBoard has the losses"
     page = (tmp_path / "run" / PAGE).read_text("utf-8")
     (video,) = (tmp_path / "run" / "validation").rglob("*.mp4")
     assert video.name in page
