@@ -13,6 +13,8 @@ from torch import Tensor
 
 from .test_graph import saved_file
 
+pytestmark = pytest.mark.slow
+
 PEOPLE = ("Ada", "Bela", "Chidi", "Dara", "Emil", "Fumi")
 
 
