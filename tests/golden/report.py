@@ -61,11 +61,11 @@ ComfyUI's *VAE Decode* takes other steps than the released pipeline; *FantasyID 
 released ones (rows "decode against diffusers" and "the host's VAE Decode").
 
 One prompt can give two files that differ in a few pixels though the latents are equal. The likely
-stage is the decode, in either node: PyTorch's convolutions add up in another order with another number
-of threads (`OMP_NUM_THREADS`, or another machine). Measured with the mini model, one thread against
-two, from the same latents: 2e-7, which rounding to 8 bits turns into 2 of 470,016 values that
-differ by one. With one number of threads all decodes were equal bit by bit (40 with one, 12 with
-two), and so were all MP4 files of equal pixels (20 and 8).
+stage is the decode, in either node: PyTorch's convolutions add up in another order with another
+number of threads (`OMP_NUM_THREADS`, or another machine). Measured with the mini model, one thread
+against two, from the same latents: 2e-7, which rounding to 8 bits turns into 2 of 470,016 values
+that differ by one. With one number of threads all decodes were equal bit by bit (40 with one, 12
+with two), and so were all MP4 files of equal pixels (20 and 8).
 """
 
 
