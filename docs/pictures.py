@@ -157,7 +157,7 @@ def draw_injection(host: Any) -> None:
 
 # Template -> whom its card shows doing what.
 CARDS = {
-    "01_two_people_one_prompt": (("Ada", "Chidi"), "a person turns right, green background"),
+    "19_two_people_one_prompt": (("Ada", "Chidi"), "a person turns right, green background"),
     "02_photo_to_video": (("Bela",), "a person turns right, green background"),
     "03_photo_to_video_in_one_node": (("Emil",), "a person nods, blue background"),
     "08_identity_to_video": (("Fumi",), "a person turns left, gray background"),

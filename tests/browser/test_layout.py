@@ -19,7 +19,7 @@ from browser.pages import ARTIFACTS, SMALL_VIDEO, run_graph, set_widgets
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATES = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
 # The graphs that compare two runs, and what cannot run without a user's own file.
-COMPARING = {"10_likeness_or_motion"}
+COMPARING = {"10_likeness_or_motion", "19_two_people_one_prompt"}
 SHORT_WAY = {"02_photo_to_video", "03_photo_to_video_in_one_node"}
 # Below this the frontend draws no text on nodes: 8 pixels of its 14.
 LEAST_SCALE = 8 / 14
