@@ -178,7 +178,7 @@ def test_the_nodes_files_give_the_released_video(
     assert base.is_file()
     assert (own / "tiny_adapter.safetensors").is_file()
     assert "tiny_base.safetensors: 9.9 MB, 112 tensors, written and checked" in text
-    assert "tiny_adapter.safetensors: 3.8 MB, 209 tensors" in text
+    assert "tiny_adapter.safetensors: 3.77 MB, 209 tensors" in text
     model = load_base(host, "tiny_base.safetensors")
     adapter = load_adapter(host, "tiny_adapter.safetensors")
     parts = loaded | {"model": model, "adapter": adapter}
