@@ -216,7 +216,7 @@ def test_a_converted_table_that_names_missing_vertices_is_refused(tiny, tmp_path
     convert_file(tiny.transforms, path := tmp_path / "tables.safetensors")
     good = load_file(path)
     for name, change, words in (
-        ("coarse_index", lambda t: t + 10**6, "coarse_index names vertices outside"),
+        ("coarse_index", lambda t: t + 10**6, "coarse_index does not number vertices"),
         ("pools.0.index", lambda t: t - 10**6, r"pools\.0\.index names vertices outside"),
         ("pools.1.weight", lambda t: t[:-1], r"pools\.1\.weight is not"),
         ("spirals.0", lambda t: t[:, :5].contiguous(), r"expected integers of shape \(any, 9\)"),
