@@ -17,7 +17,7 @@ import pytest
 from demo import environment
 
 ROOT = Path(__file__).resolve().parents[2]
-KILLS = int(os.environ.get("SET_UP_KILLS", "3"))
+KILLS = int(os.environ.get("SET_UP_KILLS", "1"))
 NAMES, FILES = ("fantasyid_set_up_a", "fantasyid_set_up_b", "torch"), 400
 # What the quickstart asks of torch.
 TORCH = "__version__ = '2.0'\nclass cuda:\n    is_available = staticmethod(lambda: False)\n"

@@ -217,10 +217,10 @@ def test_a_converted_table_that_names_missing_vertices_is_refused(tiny, tmp_path
     good = load_file(path)
     for name, change, words in (
         ("coarse_index", lambda t: t + 10**6, "coarse_index does not number vertices"),
-        ("pools.0.index", lambda t: t - 10**6, r"pools\.0\.index names vertices outside"),
-        ("pools.1.weight", lambda t: t[:-1], r"pools\.1\.weight is not"),
-        ("spirals.0", lambda t: t[:, :5].contiguous(), r"expected integers of shape \(any, 9\)"),
-        ("triangles", lambda t: t.float(), "triangles is float32"),
+        ("pools.0.index", lambda t: t - 10**6, r"pools\.0\.index does not number vertices"),
+        ("pools.1.weight", lambda t: t[:-1], r"pools\.1\.weight has shape"),
+        ("spirals.0", lambda t: t[:, :5].contiguous(), "spirals.0"),
+        ("triangles", lambda t: t.float(), "triangles"),
     ):
         save_file(good | {name: change(good[name])}, path)
         with pytest.raises(ValueError, match=words) as caught:
