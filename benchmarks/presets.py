@@ -1,11 +1,12 @@
 """What each way to save time, and each dial, does to likeness and motion of the bundled mini model.
 
     COMFYUI_PATH=DIR python benchmarks/presets.py --work work/miniature --out results [--people 50]
-        [--dials]
+        [--prompts 4] [--dials]
 
 Needs what `python -m miniature readers` left in WORK, since it reads the frames. Every person
-makes four videos with every setting. It goes on where it stopped: the videos of a setting are kept
-in OUT. What it finds holds for this model; `docs/performance.md` has the table.
+makes a video of each of its sentences with every setting. It goes on where it stopped: the videos
+of a setting are kept in OUT. What it finds holds for this model; `docs/performance.md` has the
+table.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from host import arguments, start_host
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-SEED, PROMPTS = 4, 4
+SEED, BLOCKS = 4, 4
 CFG = 2.5
 
 
@@ -37,7 +38,7 @@ class Setting:
     cfg_end: float = 1.0  # share of the schedule behind which the prompt counts with 1
     threshold: float = 0.0  # of the host's EasyCache; 0 is without
     identity_scale: float = 0.0  # of the guider
-    layers: str = ""  # a preset of the layer weights
+    layers: str = ""  # a preset of the layer weights, or layers
     dials: Mapping[str, Any] = field(default_factory=dict)  # of `Steering`
     seed: int = 1000
 
@@ -46,16 +47,14 @@ SETTINGS = (
     Setting("exact"),
     Setting("exact, another seed", seed=2000),
     Setting("25 steps", 25),
-    Setting("20 steps", 20),
     Setting("12 steps", 12),
-    Setting("20 steps, ddim", 20, "ddim"),
-    Setting("cfg to 0.6", cfg_end=0.6),
-    Setting("cfg to 0.3", cfg_end=0.3),
-    Setting("identity to 0.5", dials={"end_percent": 0.5}),
-    Setting("EasyCache 0.05", threshold=0.05),
-    Setting("EasyCache 0.2", threshold=0.2),
     Setting("25 steps, cfg to 0.6", 25, cfg_end=0.6),
+    Setting("16 steps, cfg to 0.5", 16, cfg_end=0.5),
     Setting("20 steps, cfg to 0.3", 20, cfg_end=0.3),
+    Setting("EasyCache 0.1", threshold=0.1),
+    Setting("25 steps, cfg to 0.8", 25, cfg_end=0.8),
+    Setting("16 steps", 16),
+    Setting("cfg to 0.6", cfg_end=0.6),
     Setting("25 steps, cfg to 0.5, EasyCache 0.05", 25, cfg_end=0.5, threshold=0.05),
 )
 DIALS = (
@@ -68,6 +67,8 @@ DIALS = (
     *(Setting(f"identity guidance {v}", 20, identity_scale=v) for v in (1.0, 2.0)),
     *(Setting(f"layers: {name}", 20, layers=name) for name in ("balanced", "motion")),
     *(Setting(f"cfg {v}", 20, cfg=v) for v in (1.0, 1.5, 4.0)),
+    *(Setting(f"without block {n}", 20, layers=f"0-{BLOCKS - 1}, {n}:0") for n in range(BLOCKS)),
+    *(Setting(f"block {n} alone", 20, layers=str(n)) for n in range(BLOCKS)),
 )
 
 
@@ -99,19 +100,20 @@ class Studio:
             self.identities[person.number] = face, fuse(mini.adapter, tokens, head)
         return self.identities[person.number]
 
-    def video(self, person: Any, prompt: str, setting: Setting) -> Tensor:
-        """Frames (17, 96, 96, 3) uint8."""
+    def sampling(self, person: Any, prompt: str, setting: Setting) -> tuple[Any, Tensor, Any]:
+        """GUIDER, SIGMAS and LATENT of a video, as the nodes make them."""
         from comfy_extras.nodes_easycache import EasyCacheNode
 
         from fantasyid.comfyui.apply import apply_identity
         from fantasyid.comfyui.guidance import IdentityGuidance, PromptGuidance, make_guider
         from fantasyid.comfyui.latents import face_latent
-        from fantasyid.comfyui.sampler import ReleasedSampler, run, trailing_sigmas
-        from fantasyid.injection.steering import LayerWeights, Steering
+        from fantasyid.comfyui.sampler import trailing_sigmas
+        from fantasyid.injection.steering import CUSTOM, PRESETS, LayerWeights, Steering
 
         face, identity = self._identity(person)
-        layers = LayerWeights(setting.layers) if setting.layers else None
-        steering = Steering(layer_weights=layers, **setting.dials)
+        preset = setting.layers in PRESETS
+        layers = LayerWeights(setting.layers) if preset else LayerWeights(CUSTOM, setting.layers)
+        steering = Steering(layer_weights=layers if setting.layers else None, **setting.dials)
         model = apply_identity(self.mini.model, self.mini.adapter, identity, steering)
         if setting.threshold:
             model = EasyCacheNode.execute(model, setting.threshold, 0.15, 0.95, False).args[0]
@@ -123,11 +125,21 @@ class Studio:
         guidance = PromptGuidance(end_percent=setting.cfg_end)
         more = IdentityGuidance(setting.identity_scale)
         guider = make_guider(model, positive, negative, setting.cfg, guidance, more)
-        sigmas = trailing_sigmas(model, setting.steps, 1.0)
+        return guider, trailing_sigmas(model, setting.steps, 1.0), latent
+
+    def frames(self, samples: Tensor) -> Tensor:
+        """Frames (17, 96, 96, 3) uint8 of latents (1, 16, 5, 12, 12)."""
+        frames = self.mini.vae.decode(samples)
+        return (frames.reshape(-1, *frames.shape[-3:]).clamp(0, 1) * 255).round().byte()
+
+    def video(self, person: Any, prompt: str, setting: Setting) -> Tensor:
+        """Frames (17, 96, 96, 3) uint8."""
+        from fantasyid.comfyui.sampler import ReleasedSampler, run
+
+        guider, sigmas, latent = self.sampling(person, prompt, setting)
         seed = setting.seed + person.number
         made = run(guider, seed, ReleasedSampler(setting.rule), sigmas, latent)
-        frames = self.mini.vae.decode(made["samples"])
-        return (frames.reshape(-1, *frames.shape[-3:]).clamp(0, 1) * 255).round().byte()
+        return self.frames(made["samples"])
 
 
 def make(studio: Studio, people: Sequence[Any], setting: Setting, out: Path) -> dict[str, Tensor]:
@@ -144,7 +156,7 @@ def make(studio: Studio, people: Sequence[Any], setting: Setting, out: Path) -> 
                 videos.append(studio.video(person, film.prompt, setting))
                 seconds.append(time.process_time() - began)
                 calls.append(studio.calls)
-        shape = (len(people), PROMPTS)
+        shape = (len(people), len(people[0].films))
         save_file(
             {
                 "videos": torch.stack(videos).unflatten(0, shape),
@@ -163,7 +175,7 @@ def measured(made: dict[str, Tensor], people: Sequence[Any], judges: Any) -> dic
     from miniature.reading import read
 
     rows: dict[str, list[Tensor]] = {}
-    for number in range(PROMPTS):
+    for number in range(made["videos"].shape[1]):
         cast = [
             dataclasses.replace(p, films=[p.films[number]], clips=p.clips[[number]]) for p in people
         ]
@@ -184,7 +196,7 @@ def measured(made: dict[str, Tensor], people: Sequence[Any], judges: Any) -> dic
 def main() -> None:
     """Make, measure, print a table."""
     options = arguments(
-        __doc__, work=Path("work/miniature"), out=Path("presets"), people=50, dials=False
+        __doc__, work=Path("work/miniature"), out=Path("presets"), people=50, prompts=4, dials=False
     )
     settings = DIALS if options.dials else SETTINGS
     start_host(options.comfyui)
@@ -193,7 +205,7 @@ def main() -> None:
     from miniature.world.dataset import Cast, draw_cast
 
     options.out.mkdir(parents=True, exist_ok=True)
-    people = list(draw_cast(Cast("presets", SEED, options.people, films=PROMPTS)))
+    people = list(draw_cast(Cast("presets", SEED, options.people, films=options.prompts)))
     judges = _judges(options.work)
     print("| setting | calls / first | seconds / first | RS | IFS | FM | motion | from first |")
     print("|---|---|---|---|---|---|---|---|")

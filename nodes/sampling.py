@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..fantasyid.cogvideox.schedule import EXACT, PRESETS
 from ..fantasyid.comfyui import guidance
 from ..fantasyid.comfyui import sampler as host_sampler
 from . import inputs, types
@@ -66,6 +67,17 @@ def _dynamic_input() -> io.Boolean.Input:
     )
 
 
+def _preset_input(what: str) -> io.Combo.Input:
+    return io.Combo.Input(
+        "preset",
+        options=list(PRESETS),
+        default=EXACT,
+        optional=True,
+        tooltip=f"exact is the released run, as the other inputs say. {what} The page of FantasyID "
+        "Sampler tells what that did to likeness and motion.",
+    )
+
+
 class FantasyIDScheduler(io.ComfyNode):
     """The released schedule."""
 
@@ -82,12 +94,14 @@ class FantasyIDScheduler(io.ComfyNode):
                 io.Model.Input("model", tooltip="The CogVideoX MODEL that will be sampled."),
                 _steps_input(),
                 _denoise_input(),
+                _preset_input("balanced takes half of the steps, fast a third."),
             ],
             outputs=[io.Sigmas.Output("sigmas", display_name="sigmas")],
         )
 
     @classmethod
-    def execute(cls, model: Any, steps: int, denoise: float) -> io.NodeOutput:
+    def execute(cls, model: Any, steps: int, denoise: float, preset: str = EXACT) -> io.NodeOutput:
+        steps = PRESETS[preset].steps(steps)
         return io.NodeOutput(host_sampler.trailing_sigmas(model, steps, denoise))
 
 
@@ -176,6 +190,7 @@ class FantasyIDGuider(io.ComfyNode):
                     tooltip="Where in the schedule cfg ends; behind it every step costs one model "
                     "call in place of two. 1 is released; 0.6 saves a fifth of the time.",
                 ),
+                _preset_input("balanced ends cfg at 0.8 at the latest, fast at 0.5."),
             ],
             outputs=[io.Guider.Output("guider", display_name="guider")],
         )
@@ -193,7 +208,9 @@ class FantasyIDGuider(io.ComfyNode):
         identity_end: float = 1.0,
         cfg_start: float = 0.0,
         cfg_end: float = 1.0,
+        preset: str = EXACT,
     ) -> io.NodeOutput:
+        cfg_end = min(cfg_end, PRESETS[preset].cfg_end)
         identity = guidance.IdentityGuidance(identity_scale, identity_start, identity_end)
         prompt = guidance.PromptGuidance(dynamic_cfg, cfg_start, cfg_end)
         return io.NodeOutput(guidance.make_guider(model, positive, negative, cfg, prompt, identity))
@@ -229,6 +246,10 @@ class FantasyIDSampler(io.ComfyNode):
                 _sampler_input("sampler"),
                 _denoise_input(),
                 _dynamic_input(),
+                _preset_input(
+                    "balanced takes half of the steps and ends cfg at 0.8, fast a third and 0.5: "
+                    "2.2 and 4.2 times fewer calls of the model."
+                ),
             ],
             outputs=[io.Latent.Output("latent", display_name="latent")],
         )
@@ -246,9 +267,11 @@ class FantasyIDSampler(io.ComfyNode):
         sampler: str,
         denoise: float,
         dynamic_cfg: bool = False,
+        preset: str = EXACT,
     ) -> io.NodeOutput:
+        saving = PRESETS[preset]
         rule = host_sampler.ReleasedSampler(sampler)
-        sigmas = host_sampler.trailing_sigmas(model, steps, denoise)
-        prompt = guidance.PromptGuidance(dynamic_cfg)
+        sigmas = host_sampler.trailing_sigmas(model, saving.steps(steps), denoise)
+        prompt = guidance.PromptGuidance(dynamic_cfg, end_percent=saving.cfg_end)
         guider = guidance.make_guider(model, positive, negative, cfg, prompt)
         return io.NodeOutput(host_sampler.run(guider, seed, rule, sigmas, latent_image))

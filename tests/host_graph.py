@@ -101,14 +101,15 @@ def layer_weights(host, preset="custom", layers="", **inputs):
 def sample_in_parts(host, model, conditioned, guider="FantasyIDGuider", rule="dpm", **changes):
     """The same run as `sample`, as the host's own sampler node with our parts."""
     positive, negative, latent = conditioned
-    steps = changes.pop("steps", 3)
+    steps, preset = changes.pop("steps", 3), changes.get("preset", "exact")
     inputs = {"model": model, "positive": positive, "negative": negative, "cfg": 6.0}
+    schedule = {"model": model, "steps": steps, "denoise": 1.0, "preset": preset}
     out = host.run(
         "SamplerCustomAdvanced",
         noise=host.run("RandomNoise", noise_seed=3)[0],
         guider=host.run(guider, **(inputs | changes))[0],
         sampler=host.run("FantasyIDSamplerSelect", sampler=rule)[0],
-        sigmas=host.run("FantasyIDScheduler", model=model, steps=steps, denoise=1.0)[0],
+        sigmas=host.run("FantasyIDScheduler", **schedule)[0],
         latent_image=latent,
     )
     return out[0]["samples"]

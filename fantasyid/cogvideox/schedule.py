@@ -16,6 +16,22 @@ from torch import Tensor
 TRAINING_STEPS = 1000
 
 
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """How a run saves calls of the transformer; chosen by measurement, see docs/performance.md."""
+
+    steps_share: float = 1.0  # of the steps that are asked for
+    cfg_end: float = 1.0  # share of the schedule behind which the prompt counts with 1
+
+    def steps(self, asked: int) -> int:
+        """Steps that are run in place of `asked`."""
+        return max(1, round(asked * self.steps_share))
+
+
+EXACT = "exact"
+PRESETS = {EXACT: Preset(), "balanced": Preset(0.5, 0.8), "fast": Preset(0.32, 0.5)}
+
+
 def alphas_cumprod() -> Tensor:
     """`(1000,)` float64 zero-SNR schedule: scaled-linear betas, last entry shifted to 0."""
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, TRAINING_STEPS, dtype=torch.float64) ** 2

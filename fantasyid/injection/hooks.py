@@ -71,7 +71,9 @@ class BlockHook:
                 for part in (residual, hidden_states)
             ]
             self.norms = torch.stack(lengths)
-        return hidden_states + residual, encoder_hidden_states
+        if residual.requires_grad or residual.dtype != hidden_states.dtype:
+            return hidden_states + residual, encoder_hidden_states
+        return residual.add_(hidden_states), encoder_hidden_states  # nobody else holds it
 
 
 @contextmanager
