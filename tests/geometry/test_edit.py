@@ -209,6 +209,24 @@ def test_one_half_and_mirrored():
         edit_vertices(vertices, HeadEdit(side="top"))
 
 
+def test_mirrored_is_half_way_to_the_mirror_image():
+    """On a head that is not symmetric: which vertices are opposite, the template tells."""
+    template = flame().v_template.double()
+    uneven = HeadEdit({"face_width": 1.0, "jaw_sharpness": 1.0}, side="left half only", amount=4)
+    vertices, _ = posed(edit_vertices(template, uneven), 7)
+    frame = head_frame(vertices)
+
+    def moved(side):
+        edit = HeadEdit(components=((0, 1.0),), side=side)
+        return (edit_vertices(vertices, edit, flame=flame()) - vertices) @ frame.axes.T
+
+    both, mirrored = moved("both sides"), moved("mirrored")
+    opposite = mirror_movement(both, head_frame(template).points_in_head(template))
+    torch.testing.assert_close(mirrored, (both + opposite) / 2, atol=1e-9, rtol=0)
+    misplaced = mirror_movement(both, frame.points_in_head(vertices))
+    assert (misplaced - opposite).abs().max() > 1e-4
+
+
 def test_symmetric_sliders_are_mirror_images():
     vertices = stand_in()[0].double()
     frame = head_frame(vertices)

@@ -173,6 +173,19 @@ def test_a_glb_has_normals_bounds_and_a_material():
     assert ((normals * vertices).sum(1) > 0).all()
 
 
+def test_the_text_of_a_glb_is_filled_up_with_spaces():
+    """glTF 2.0, section 4.4.3.2: a chunk's length is a multiple of four."""
+    filled = set()
+    for width in range(4):
+        content = mesh_bytes("glb", CUBE * (1.0 + 0.5 ** (1 + width)), CUBE_TRIANGLES)
+        length = struct.unpack_from("<I", content, 12)[0]
+        text = content[20 : 20 + length]
+        assert length % 4 == 0
+        assert text.rstrip(b" ").endswith(b"}")
+        filled.add(length - len(text.rstrip(b" ")))
+    assert len(filled) > 1, "one length of text would not show that it is filled up"
+
+
 def test_normals_follow_area_and_degenerate_meshes_have_some():
     normals = vertex_normals(CUBE - 0.5, CUBE_TRIANGLES)
     tiny = vertex_normals((CUBE - 0.5) * 1e-6, CUBE_TRIANGLES)
