@@ -66,7 +66,9 @@ def parse_weights(text: str) -> list[float]:
         except ValueError:
             value = math.nan
         if not math.isfinite(value):
-            raise ValueError(f'"{part}" is no weight: type one number per reference, "1, 0.5, 2"')
+            raise ValueError(
+                f'"{part[:40]}" is no weight: type one number per reference, "1, 0.5, 2"'
+            )
         values.append(value)
     return values
 

@@ -6,6 +6,7 @@ One frame or photo is in memory at a time.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,6 +33,7 @@ from ..views.collect import (
 )
 from ..views.frames import Frames, frames_of_pictures, frames_of_video
 from ..views.photos import FolderReport, list_files, read_photos
+from ..weights.describe import in_print
 from .images import check_photos
 
 T = TypeVar("T")
@@ -169,12 +171,12 @@ def find_folder(text: str) -> Path:
     typed = text.strip().strip("\"'")
     root = Path(folder_paths.get_input_directory())
     path = root / Path(typed).expanduser()  # a whole path stays what it is
-    if path.is_dir():
+    if os.path.isdir(path):  # False for a name that is too long, where pathlib raises
         return path
-    what = "is a file, not a folder" if path.exists() else "is not there"
+    what = "is a file, not a folder" if os.path.exists(path) else "is not there"
     raise FileNotFoundError(
-        f'The folder of photos "{typed}" {what}. Looked at: {path}. Give a folder below {root}, '
-        "or a whole path."
+        f'The folder of photos "{in_print(typed)}" {what}. Looked at: {in_print(path, 200)}. Give '
+        f"a folder below {root}, or a whole path."
     )
 
 

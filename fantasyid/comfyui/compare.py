@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
+import comfy.model_management
 import torch
 from torch import Tensor
 
@@ -37,10 +38,10 @@ def compare(clip: Any, request: MeasureRequest, height: int) -> tuple[Tensor, fl
     measured, missing = measure_frames(clip, request)
     frames = read_frames(clip)
     with contextlib.closing(frames):
-        pictures = [
-            draw_beside(reference, frame.color(), _words(values), height)
-            for frame, values in zip(frames, measured.frames, strict=True)
-        ]
+        pictures = []
+        for frame, values in zip(frames, measured.frames, strict=True):
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            pictures.append(draw_beside(reference, frame.color(), _words(values), height))
     drawn, mean = torch.stack(pictures), measured.mean("rs")
     known = [f for f in measured.frames if f.rs is not None]
     if known:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 import folder_paths
 
 from ..weights.convert import Written, split_model
+from ..weights.describe import in_print
 from ..weights.progress import in_words
 from . import files, messages
 
@@ -16,11 +18,16 @@ BASE_FOLDER = "diffusion_models"
 
 def name_problem(name: str | None) -> str | None:
     """What is wrong with a name for files, or None."""
-    if name and re.fullmatch(r"[\w][\w .+-]*", name) and not name.endswith((".", " ")):
+    if (
+        name
+        and len(os.fsencode(name)) <= files.MOST_NAME_BYTES
+        and re.fullmatch(r"[\w][\w .+-]*", name)
+        and not name.endswith((".", " "))
+    ):
         return None
     return (
-        f"the name {name!r} cannot be the name of a file: use letters, digits, spaces, dots and "
-        "dashes; the folders are fixed"
+        f"the name {in_print(name)!r} cannot be the name of a file: use letters, digits, spaces, "
+        f"dots and dashes, at most {files.MOST_NAME_BYTES} bytes; the folders are fixed"
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import folder_paths
@@ -39,6 +39,7 @@ class FileKind:
     suffixes: tuple[str, ...] = ()  # endings of its names in the input and output folders
     accept: Callable[[Path], bool] | None = None  # whether a file is of this kind, by its content
     example: str = ""  # what a drop-down shows when nothing is found
+    may_be_folder: bool = False  # a released model is one
 
 
 def _released(
@@ -48,11 +49,14 @@ def _released(
     return FileKind(words, hint, how_to_get(name), folders, example=target_name(name))
 
 
-MODEL = _released(
-    "FantasyID model",
-    "FantasyID model",
-    ("fantasyid", "transformer"),
-    (FOLDER, "diffusion_models"),
+MODEL = replace(
+    _released(
+        "FantasyID model",
+        "FantasyID model",
+        ("fantasyid", "transformer"),
+        (FOLDER, "diffusion_models"),
+    ),
+    may_be_folder=True,
 )
 ADAPTER = FileKind("FantasyID adapter", ("fantasyid", "adapter"), MODEL.where_from)
 FACE_ENCODER = _released("EVA02-CLIP face encoder", "EVA02-CLIP face encoder", ("eva",))
@@ -147,13 +151,22 @@ def model_choices() -> list[str]:
             folder = config.parent
             if folder.name in TRANSFORMER_FOLDERS:
                 folder = folder.parent
-            elif "CogVideoX" not in config.read_text("utf-8", errors="replace")[:2000]:
+            elif not _says_cogvideox(config):
                 continue
             folders.add(folder.relative_to(root).as_posix())
     inside = tuple(f"{folder}/" for folder in folders)
     single = [n for n in file_choices(MODEL) if n.endswith(".safetensors")]
     files = [name for name in single if not name.startswith(inside)]
     return [*sorted(folders - {"."}), *files] or ["FantasyID"]
+
+
+def _says_cogvideox(config: Path) -> bool:
+    """A glance at the beginning: whatever lies there, a drop-down waits for it."""
+    try:
+        with config.open("rb") as file:
+            return b"CogVideoX" in file.read(2000)
+    except OSError:  # a folder of that name
+        return False
 
 
 def find(kind: FileKind, name: str) -> Path:
@@ -171,13 +184,17 @@ def find(kind: FileKind, name: str) -> Path:
     for folder in folders:
         path = folder / relative
         fits = not kind.suffixes or path.name.lower().endswith(kind.suffixes)
-        if plain and fits and path.exists():
+        # Of os.path, which says False of a name that is too long, where pathlib raises.
+        there = os.path.exists if kind.may_be_folder else os.path.isfile
+        if plain and fits and there(path):
             return path
     below = _in_a_subfolder(kind, relative)
     if below is not None:
         return below
+    folder = plain and any(os.path.isdir(folder / relative) for folder in folders)
+    what = "is a folder, where a file is expected" if folder else "is not there"
     raise FileNotFoundError(
-        f'The {kind.words} "{name}" is not there. Searched: '
+        f'The {kind.words} "{in_print(name)}" {what}. Searched: '
         f"{', '.join(str(folder) for folder in folders)}. To get it: {kind.where_from}."
     )
 

@@ -1,4 +1,4 @@
-"""NaN and infinity in what a node is given: refused before it begins, with the input's name.
+"""NaN, infinity or nothing at all: refused before a node begins, with the input's name.
 
 The host compares a number with the least and the most that a node takes, and NaN is neither below
 nor above anything. One NaN in a dial, in pixels or in an identity makes a black video.
@@ -26,7 +26,8 @@ def refuse_what_is_no_number(node: Any) -> Any:
         node: A node class; it is changed, once.
 
     Returns:
-        The same class. Its `execute` raises ValueError where an input holds NaN or infinity.
+        The same class. Its `execute` raises ValueError where an input holds NaN or infinity, or no
+        picture.
     """
     execute = node.execute.__func__
     if hasattr(execute, "__wrapped__"):
@@ -35,6 +36,11 @@ def refuse_what_is_no_number(node: Any) -> Any:
     @functools.wraps(execute)
     def checked(cls: Any, *args: Any, **inputs: Any) -> Any:
         for name, value in inputs.items():
+            if isinstance(value, Tensor) and not value.numel():
+                raise ValueError(
+                    f"{name} is empty, its shape is {tuple(value.shape)}: look at the node that it "
+                    "comes from"
+                )
             for where in _strange(value):
                 raise ValueError(
                     f"{name}{where} has values that are not numbers (NaN or infinity): set it "

@@ -88,7 +88,10 @@ def check_finite(weights: Mapping[str, Tensor], source: str) -> None:
     Raises:
         ValueError: Names the file and the tensors.
     """
-    strange = [name for name, tensor in weights.items() if not is_finite(tensor)]
+    strange = []
+    for name, tensor in weights.items():  # here a mapped file is first read, which may take minutes
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        strange += [] if is_finite(tensor) else [name]
     if strange:
         raise ValueError(
             f"{source}: {len(strange)} tensors hold values that are not numbers (NaN or "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from ..weights.content import Content, inspect_file, is_real
 from ..weights.download.files import FILES, ModelFile, how_to_get
 from ..weights.download.present import Places, find
 from ..weights.fingerprint import sha256_of_file
+from ..weights.header import read_json
 from ..weights.progress import in_words
 from ..weights.read import TRANSFORMER_FOLDERS, model_files
 from .findings import ERROR, NOTE, OK, WARNING, Finding
@@ -130,7 +130,7 @@ class _Search:
         found: set[str] = set()
         for root in {folder.parent for folders in self.places.values() for folder in folders}:
             try:
-                content = json.loads((root / TINY_MANIFEST).read_text("utf-8"))
+                content = read_json(root / TINY_MANIFEST)
             except (OSError, ValueError):
                 continue
             hashes = content.get("sha256") if isinstance(content, Mapping) else None

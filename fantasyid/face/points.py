@@ -100,10 +100,10 @@ def parse_points(text: str) -> NDArray[np.float64] | None:
             x, y = (float(v) for v in pair.split(","))
         except ValueError:
             raise ValueError(
-                f'the {name} is "{pair}", expected two numbers "x,y": {wanted}'
+                f'the {name} is "{pair[:40]}", expected two numbers "x,y": {wanted}'
             ) from None
         if not (math.isfinite(x) and math.isfinite(y)):
-            raise ValueError(f'the {name} is "{pair}": a coordinate must be a finite number')
+            raise ValueError(f'the {name} is "{pair[:40]}": a coordinate must be a finite number')
         points[row] = x, y
     for i, j in combinations(range(len(POINT_NAMES)), 2):
         if np.hypot(*(points[i] - points[j])) < 1e-3:

@@ -17,7 +17,8 @@ from .normals import vertex_normals
 from .ply import fans, parse_ply
 
 FORMATS = ("ply", "obj", "glb")
-MAX_FILE_BYTES = 32 * 1024 * 1024  # a head has 1
+MAX_FILE_BYTES = 8 * 1024 * 1024  # a head has 1
+MAX_LINES = 400_000  # a head has 30,000
 PLAUSIBLE_DIAGONAL_M = (0.15, 1.5)
 PLAUSIBLE_DEPTH_M = 0.5
 
@@ -65,6 +66,8 @@ def read_mesh(path: str | Path) -> tuple[Tensor, Tensor | None]:
 def _parse_obj(content: bytes) -> tuple[np.ndarray, np.ndarray]:
     coordinates, corners, counts = array("d"), array("i"), array("i")
     for number, line in enumerate(io.BytesIO(content), start=1):
+        if number > MAX_LINES:
+            raise ValueError(f"more than {MAX_LINES} lines, which no head mesh has")
         words = line.split()
         kind = words[0] if words else b""
         try:

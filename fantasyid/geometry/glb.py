@@ -14,7 +14,7 @@ import numpy as np
 MAGIC = b"glTF"
 HEADER_BYTES, CHUNK_HEADER_BYTES = 12, 8
 JSON_CHUNK, BINARY_CHUNK = b"JSON", b"BIN\0"
-JSON_LIMIT = 16 * 1024 * 1024
+JSON_LIMIT = 1024 * 1024  # a head needs 1 kB; the decoder cannot be stopped
 TRIANGLES_MODE = 4
 FLOAT, UNSIGNED_INT = 5126, 5125
 INDEX_TYPES = {5121: "u1", 5123: "<u2", UNSIGNED_INT: "<u4"}
@@ -66,16 +66,9 @@ def _chunks(content: bytes) -> tuple[dict[str, Any], memoryview]:
         raise ValueError(f"a GLB of version {version}, expected 2")
     if total > len(content):
         raise ValueError(f"the GLB file is cut short: {len(content)} of {total} bytes")
-    if kind != JSON_CHUNK or length > min(JSON_LIMIT, len(content) - start):
+    if kind != JSON_CHUNK or length > len(content) - start:
         raise ValueError("the GLB file does not begin with its description, or it is cut short")
-    try:
-        document = json.loads(content[start : start + length].decode("utf-8"))
-    except RecursionError:
-        raise ValueError("the GLB's description is nested too deeply") from None
-    except ValueError:
-        raise ValueError("the GLB's description is not JSON") from None
-    if not isinstance(document, dict):
-        raise ValueError("the GLB's description is no object")
+    document = _description(content[start : start + length])
     start += length + CHUNK_HEADER_BYTES
     if len(content) < start:
         raise ValueError("a GLB file without numbers in it; files beside it are not read")
@@ -83,6 +76,20 @@ def _chunks(content: bytes) -> tuple[dict[str, Any], memoryview]:
     if kind != BINARY_CHUNK or length > len(content) - start:
         raise ValueError("the GLB's numbers are cut short")
     return document, memoryview(content)[start : start + length]
+
+
+def _description(text: bytes) -> dict[str, Any]:
+    if len(text) > JSON_LIMIT:
+        raise ValueError(f"the GLB's description has {len(text)} bytes, more than {JSON_LIMIT}")
+    try:
+        document = json.loads(text.decode("utf-8"))
+    except RecursionError:
+        raise ValueError("the GLB's description is nested too deeply") from None
+    except ValueError:
+        raise ValueError("the GLB's description is not JSON") from None
+    if not isinstance(document, dict):
+        raise ValueError("the GLB's description is no object")
+    return document
 
 
 def _entry(parent: dict[str, Any], name: str, index: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ NUMBER_TYPES = {
     "float": "f4", "double": "f8", "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2",
     "int32": "i4", "uint32": "u4", "float32": "f4", "float64": "f8",
 }  # fmt: skip
-MAX_LISTS = 200_000  # a head has 10,000 faces
+MAX_STEPS = 400_000  # lists and the numbers beside them, taken one by one; a head has 10,000
 CORNER_NAMES = ("vertex_indices", "vertex_index")
 CUT_SHORT = "the file ends before its last number; it is cut short"
 
@@ -35,6 +35,11 @@ class Element(NamedTuple):
     num_rows: int
     properties: list[Property]
 
+    @property
+    def has_lists(self) -> bool:
+        """Whether its rows are of different lengths."""
+        return any(p.count for p in self.properties)
+
 
 def parse_ply(content: bytes) -> tuple[np.ndarray, np.ndarray]:
     """Vertices and triangles of a PLY file; polygons are cut into fans.
@@ -46,13 +51,16 @@ def parse_ply(content: bytes) -> tuple[np.ndarray, np.ndarray]:
         ValueError: The file is cut short or malformed.
     """
     form, elements, start = _parse_header(content)
+    steps = sum(e.num_rows * len(e.properties) for e in elements if e.has_lists)
+    if steps > MAX_STEPS:
+        raise ValueError(f"{steps} lists and numbers of faces: no head has so many")
     body, place = memoryview(content)[start:], 0
     if form == "ascii":
         body = memoryview(_parse_text(body)).cast("B")
     vertices = triangles = np.empty((0, 3), np.int32)
     for element in elements:
         columns: dict[str, np.ndarray] = {}
-        if any(p.count for p in element.properties):
+        if element.has_lists:
             found, place = _read_lists(element, body, place)
             triangles = found if element.name == "face" else triangles
         else:
@@ -138,8 +146,6 @@ def _read_columns(
 
 def _read_lists(element: Element, body: memoryview, place: int) -> tuple[np.ndarray, int]:
     """The triangles of an element with lists, row by row, and the place behind it."""
-    if element.num_rows > MAX_LISTS:
-        raise ValueError(f"{element.num_rows} rows of {element.name}: no head has so many")
     starts, counts = array("i"), array("i")  # no file is longer than they reach
     for _ in range(element.num_rows):
         for prop in element.properties:

@@ -59,7 +59,9 @@ def pool_vertices(features: Tensor, pool: Pool) -> Tensor:
 
     Every fine vertex takes the weighted sum of three coarse ones.
     """
-    return torch.einsum("bvtc,vt->bvc", features[:, pool.index], pool.weight.to(features))
+    # The same rows as `features[:, pool.index]`, whose gradient takes three times as long.
+    rows = features.index_select(1, pool.index.flatten()).unflatten(1, pool.index.shape)
+    return torch.einsum("bvtc,vt->bvc", rows, pool.weight.to(features))
 
 
 def mesh_tables(transforms: Mapping[str, Any]) -> MeshTables:

@@ -60,7 +60,7 @@ class LayerWeights:
         for start, end, weight in parse_layers(self.layers):
             if end >= count:
                 raise ValueError(
-                    f'layers "{self.layers}" names layer {end}, the adapter has layers 0 to '
+                    f'layers "{self.layers[:80]}" names layer {end}, the adapter has layers 0 to '
                     f"{count - 1}"
                 )
             weights[start : end + 1] = [weight] * (end + 1 - start)
@@ -80,7 +80,7 @@ def parse_layers(text: str) -> list[tuple[int, int, float]]:
         match = re.fullmatch(r"(\d{1,4})(?:\s*-\s*(\d{1,4}))?(?:\s*:\s*(-?\d+(?:\.\d+)?))?", part)
         if match is None:
             raise ValueError(
-                f'layers: "{part}" is not understood; write single layers and ranges with an '
+                f'layers: "{part[:40]}" is not understood; write single layers and ranges with an '
                 'optional weight, like "0-20, 25:0.5"'
             )
         start = int(match[1])

@@ -39,6 +39,7 @@ ALIGNMENT = 8
 # The released model needs 0.3 MB for 2,411 tensors; a claim far beyond is a lie, or another file.
 MAX_HEADER_BYTES = 8 * 1024**2
 MAX_TENSORS = 20_000
+MAX_JSON_BYTES = 2 * 1024**2  # of other files; an index of the released model has 0.2 MB
 
 
 class Form(enum.Enum):
@@ -108,6 +109,23 @@ def sniff(path: Path) -> Form:
     if named or (head[LENGTH_BYTES:].startswith(b"{") and length <= MAX_HEADER_BYTES):
         return Form.SAFETENSORS
     return Form.PICKLE
+
+
+def read_json(path: Path) -> Any:
+    """What stands in a small JSON file, such as a configuration or an index of shards.
+
+    Raises:
+        ValueError: It is no JSON, nested too deeply, or longer than its like.
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        text = file.read(MAX_JSON_BYTES + 1)
+    if len(text) > MAX_JSON_BYTES:  # the decoder cannot be stopped
+        raise ValueError(f"it has more than {MAX_JSON_BYTES} bytes")
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def read_header(path: Path) -> Header:

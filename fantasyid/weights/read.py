@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from .describe import describe_keys
-from .header import SUFFIXES, Form, read_header, sniff
+from .header import SUFFIXES, Form, read_header, read_json, sniff
 from .torch_file import load_torch_file
 
 # Of a released model.
@@ -107,10 +106,10 @@ def weight_files(folder: Path) -> list[Path]:
 def _shards(index: Path) -> list[Path]:
     folder = index.parent
     try:
-        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+        names = sorted(set(read_json(index)["weight_map"].values()))
         # A name that leads out of the folder would read somebody else's file.
         strange = [n for n in names if n in ("", ".", "..") or set(n) & set("/\\:")]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{index} is no index of shards: {_first_line(error)}") from error
     if strange:
         raise ValueError(f"{index} names files outside its folder: {', '.join(strange[:5])}")

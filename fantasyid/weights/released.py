@@ -7,7 +7,6 @@ path ── model_files ──> files ── read_model ──> tensors ── s
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +22,7 @@ from ..injection.layers import InjectionConfig, LayerInjectors, LayerKeysValues
 from ..key_map import KeyMap
 from ..shapes import Shapes
 from .describe import describe_keys
+from .header import read_json
 from .keys import PARTS, check_state_dict, shapes_of, sort_released_keys
 from .read import read_model, transformer_folder
 
@@ -183,8 +183,8 @@ def _check_config_file(path: Path, config: TransformerConfig) -> None:
     if not path.is_file():
         return
     try:
-        stated = json.loads(path.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
+        stated = read_json(path)
+    except ValueError as error:
         raise ValueError(f"{path} is no JSON: {error}") from error
     if not isinstance(stated, dict):
         raise ValueError(f"{path} holds a {type(stated).__name__}, expected a table")

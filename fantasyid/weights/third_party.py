@@ -34,6 +34,7 @@ from .safe_pickle import read_pickle
 DECA_PREFIX = "E_flame."
 COLUMNS = ".columns"  # of a table in a converted FLAME file that keeps some of them
 TREE = "kintree_table"
+MAX_ROWS = 1 << 18  # of FLAME's tables, three for each of 5023 vertices
 
 
 def _in_words(path: Path, read: Callable[[Any], Any], content: Mapping[str, Any]) -> Any:
@@ -81,6 +82,7 @@ def _flame_tables(content: Mapping[str, Any]) -> dict[str, Tensor]:
         if numbers is None or kept is None:
             continue
         fits = kept.ndim == 3 and numbers.dtype.kind in "iu" and numbers.shape == kept.shape[2:]
+        fits = fits and kept.shape[0] * kept.shape[1] <= MAX_ROWS  # no columns may claim any rows
         if not fits or (numbers.size and not 0 <= numbers.min() <= numbers.max() < width):
             raise ValueError(
                 f"FLAME file: {name}{COLUMNS} {numbers.shape} does not number the columns of "

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
+import time
+import uuid
 from collections.abc import Iterator
 
-from fantasyid.evaluation.answers import HostRefused
+from host_client import bundled
+
+from fantasyid.evaluation.answers import Ending, HostRefused
 
 BEYOND = (1e308, -1e308, 10**30, -(10**30), math.inf, -math.inf)
 
@@ -47,3 +52,26 @@ def test_every_number_of_every_node_has_limits_that_hold(client):
         for value in (*BEYOND, *([math.nan] if kind == "INT" else [])):
             told = [k for k, n in refused(client, node, values | {name: value}) if n == name]
             assert told, f"{node}.{name} takes {value}"
+
+
+def test_nan_in_a_float_ends_the_prompt_with_the_name_of_the_input(client):
+    """The host's limits let it pass: it is neither below nor above anything."""
+    graph = bundled("photo_to_video")
+    floats = {(node, name) for node, name, kind, _ in numbers(client) if kind == "FLOAT"}
+    given = [
+        (key, name)
+        for key, node in graph.items()
+        for name in node["inputs"]
+        if (node["class_type"], name) in floats
+    ]
+    assert len(given) > 3
+    for key, name in given:
+        spoiled = copy.deepcopy(graph)
+        spoiled[key]["inputs"][name] = math.nan
+        body = {"prompt": spoiled, "prompt_id": str(uuid.uuid4())}
+        client.host.request("POST", "/prompt", data=json.dumps(body))
+        while (result := client.host.result(body["prompt_id"])).ending is Ending.WAITING:
+            time.sleep(0.1)
+        assert result.ending is Ending.ERROR
+        assert result.error["node_id"] == key
+        assert result.failure.partition(": ")[2].startswith(f"{name} has values that are not num")
