@@ -14,7 +14,8 @@ Where a section of the paper lives:
 | 4   metrics, protocol, ablations        | `evaluation` |
 
 `identity` has the values that travel between the stages, `combine` makes one of several,
-`attention` is what 3.4 and 3.5 share. `weights` reads files, `doctor` looks at an installation.
+`attention` is what 3.4 and 3.5 share. `weights` reads files, `doctor` looks at an installation,
+`command_line` is what the commands share.
 All of that is plain torch and knows nothing of ComfyUI; `comfyui` is the one folder that does.
 
 Axes in shapes: B batch, F frames, H W pixels or cells, C channels, N video tokens, K identity

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..command_line import a_path
 from ..weights.download.present import Places, comfyui_around
 from .command import examine
 from .findings import as_json, as_text, exit_code
@@ -37,8 +38,8 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Nothing is changed and nothing is fetched. Exit status: 0 nothing stops a run, "
         "1 something does, 2 wrong usage.",
     )
-    parser.add_argument("--comfyui", type=Path, metavar="DIR", help="the folder of ComfyUI")
-    parser.add_argument("--models", type=Path, metavar="DIR", help="ComfyUI's folder `models`")
+    parser.add_argument("--comfyui", type=a_path, metavar="DIR", help="the folder of ComfyUI")
+    parser.add_argument("--models", type=a_path, metavar="DIR", help="ComfyUI's folder `models`")
     parser.add_argument("--json", action="store_true", help="JSON for scripts")
     parser.add_argument("--deep", action="store_true", help="compare SHA-256: reads every byte")
     parser.add_argument(

@@ -36,7 +36,7 @@ def read_mesh(path: str | Path) -> tuple[Tensor, Tensor | None]:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such file")
+        raise FileNotFoundError(f"{path}: there is no such file, or it is a folder")
     if path.stat().st_size > MAX_FILE_BYTES:
         raise ValueError(f"{path}: larger than {MAX_FILE_BYTES} bytes, which no head mesh is")
     content = path.read_bytes()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from pathlib import Path
 
+from ..command_line import a_path
 from .config import Config
 from .config_file import ConfigError, load_config
 
@@ -39,16 +39,18 @@ def parser() -> argparse.ArgumentParser:
         "export": "the newest checkpoint as files for the nodes",
     }.items():
         one = commands.add_parser(name, help=words, description=f"{words[0].upper()}{words[1:]}.")
-        one.add_argument("config", type=Path, help="the TOML file of the training")
+        one.add_argument("config", type=a_path, help="the TOML file of the training")
         if name == "curate":
             one.add_argument(
                 "--engine", choices=("pool", "ray"), default="pool",
                 help="one machine's cores, or a Ray cluster (pip install .[training-cluster])",
             )  # fmt: skip
         if name == "cache":
-            one.add_argument("--webdataset", type=Path, metavar="DIR", help="export tar shards too")
+            one.add_argument(
+                "--webdataset", type=a_path, metavar="DIR", help="export tar shards too"
+            )
         if name == "export":
-            one.add_argument("target", type=Path, help="the adapter's .safetensors file")
+            one.add_argument("target", type=a_path, help="the adapter's .safetensors file")
             one.add_argument("--raw", action="store_true", help="without the moving average")
             one.add_argument(
                 "--dtype", choices=("float32", "bfloat16", "float16"), default="bfloat16"

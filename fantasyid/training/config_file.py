@@ -29,7 +29,7 @@ def load_config(path: Path) -> Config:
         import tomli as tomllib  # pyright: ignore[reportMissingImports]
     try:
         content = tomllib.loads(Path(path).read_text("utf-8"))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is no TOML: {error}") from error
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error

@@ -87,7 +87,7 @@ def frames_of_video(source: Any, start: float = 0.0, duration: float = 0.0) -> F
     except FileNotFoundError as error:
         raise FileNotFoundError(f"there is no video {source}") from error
     except FFmpegError as error:
-        raise ValueError(f"{name} cannot be decoded: {error}") from error
+        raise ValueError(f"{name} cannot be decoded: {error.strerror or error}") from error
 
 
 def _decode(container: Any, stream: Any, start: float, end: float | None) -> Frames:

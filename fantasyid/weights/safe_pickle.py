@@ -53,7 +53,7 @@ def read_pickle(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such file")
+        raise FileNotFoundError(f"{path}: there is no such file, or it is a folder")
     size = path.stat().st_size
     if size > MAX_FILE_BYTES:
         raise ValueError(

@@ -22,7 +22,7 @@ ROWS = (
     {"weights"},
     {"injection", "fusion", "geometry", "views", "face", "cogvideox"},
     {"combine"},
-    {"identity", "attention", "shapes", "key_map", "whole_file"},
+    {"identity", "attention", "shapes", "key_map", "whole_file", "command_line"},
 )
 BESIDE = {("views", "face"), ("fusion", "geometry"), ("training", "evaluation")}
 NETWORK = {

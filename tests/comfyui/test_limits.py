@@ -64,7 +64,7 @@ def test_nan_in_a_float_ends_the_prompt_with_the_name_of_the_input(client):
         for name in node["inputs"]
         if (node["class_type"], name) in floats
     ]
-    assert len(given) > 3
+    assert len(given) >= 3
     for key, name in given:
         spoiled = copy.deepcopy(graph)
         spoiled[key]["inputs"][name] = math.nan

@@ -14,7 +14,6 @@ from host_graph import face_tokens, face_vertices
 pytestmark = pytest.mark.slow
 
 LONG, FOLDER = "x" * 5000, "folder.safetensors"
-PICTURES = ("IMAGE", "FANTASYID_FACE", "VIDEO")
 
 
 def nodes(host) -> dict[str, Any]:
@@ -89,7 +88,7 @@ def test_5000_letters_in_any_text_end_in_a_sentence(host, loaded, aligned, ident
     links = {
         "FANTASYID_ADAPTER": loaded["adapter"], "FANTASYID_FACE_TOKENS": tokens,
         "FANTASYID_GEOMETRY": head, "FANTASYID_IDENTITY": identity, "IMAGE": photo_image,
-        "IMAGE,FANTASYID_FACE": photo_image, "VIDEO,IMAGE": photo_image, "FANTASYID_DECA": None,
+        "FANTASYID_FACE,IMAGE": photo_image, "VIDEO,IMAGE": photo_image, "FANTASYID_DECA": None,
     }  # fmt: skip
     said = {}
     for node_id, node in nodes(host).items():
@@ -97,14 +96,18 @@ def test_5000_letters_in_any_text_end_in_a_sentence(host, loaded, aligned, ident
         texts = [i for i in schema.inputs if i.io_type == "STRING"]
         for text in texts:
             given = {"geometries": {"geometry0": head, "geometry1": head}, "mode": "weighted"}
-            given |= {"method": "weighted", "model": "tiny-fantasyid", "recogniser": "none"}
+            given |= {
+                "method": "weighted",
+                "model": "tiny-fantasyid",
+                "recogniser": "none: FM only",
+            }
             given = {i.id: given[i.id] for i in schema.inputs if i.id in given}
             for other in schema.inputs:
                 if other.id not in given and not other.optional:
                     default = getattr(other, "default", None)
                     options = getattr(other, "options", None)
                     value = options[0] if options and default is None else default
-                    given[other.id] = links.get(other.io_type, value)
+                    given[other.id] = links.get(other.get_io_type(), value)
             try:
                 host.run(node_id, **given | {text.id: LONG})
                 said[f"{node_id}.{text.id}"] = "a text of any length is well here"
@@ -119,7 +122,7 @@ def test_an_empty_clip_is_said_with_the_name_of_the_input(host):
         (node_id, entry.id)
         for node_id, node in nodes(host).items()
         for entry in node.define_schema().inputs
-        if set(entry.io_type.split(",")) & {"IMAGE", "VIDEO"}
+        if set(entry.get_io_type().split(",")) & {"IMAGE", "VIDEO"}
     ]
     assert len(found) > 8
     for node_id, name in found:
@@ -133,7 +136,7 @@ def test_an_empty_video_is_said(host, photo_image):
     parts = latest.Types.VideoComponents(images=photo_image[:0], frame_rate=Fraction(8))
     video = latest.InputImpl.VideoFromComponents(parts)
     collecting = {"detector": "cascade", "views": 6, "choose": "largest", "no_face": "stop"}
-    measuring = {"recogniser": "none", "detector": "cascade", "choose": "largest"}
+    measuring = {"recogniser": "none: FM only", "detector": "cascade", "choose": "largest"}
     for node_id, given in (("FantasyIDMultiView", collecting), ("FantasyIDMetrics", measuring)):
         with pytest.raises(ValueError, match=r"the clip is \(0, .*expected \(frames, H, W, 3\)"):
             host.run(node_id, clip=video, **given)

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ...command_line import a_path
 from ...face.align import SKIP, FaceChoice, align_faces
 from ...face.faces import RULES
 from ...face.recognizer import AUTO, CHOICES
@@ -32,13 +33,13 @@ def parser() -> argparse.ArgumentParser:
         "FM needs no model file; RS and IFS need a face recogniser below --models.",
     )
     add = options.add_argument
-    add("clips", type=Path, nargs="+", metavar="CLIP", help="video files")
-    add("--reference", type=Path, metavar="PHOTO", help="a photo of the person, for RS")
-    add("--models", type=Path, metavar="DIR", help="ComfyUI's folder models")
+    add("clips", type=a_path, nargs="+", metavar="CLIP", help="video files")
+    add("--reference", type=a_path, metavar="PHOTO", help="a photo of the person, for RS")
+    add("--models", type=a_path, metavar="DIR", help="ComfyUI's folder models")
     add("--recognizer", "--recogniser", choices=CHOICES, default=AUTO, help="for RS and IFS")
     add("--detector", choices=DETECTORS, default=DETECTORS[0], help="who finds the faces")
     add("--choose", choices=RULES, default="largest", help="which face a shot begins with")
-    add("--out", type=Path, metavar="DIR", help="write JSON, CSV, plot and worst frames there")
+    add("--out", type=a_path, metavar="DIR", help="write JSON, CSV, plot and worst frames there")
     return options
 
 
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 write_text(given.out / f"{clip.stem}.csv", as_csv(measured))
                 _save(draw_plot(measured), given.out / f"{clip.stem}_plot.png")
                 _save(draw_worst(measured), given.out / f"{clip.stem}_worst.png")
-    except (ValueError, FileNotFoundError, FileExistsError, ImportError) as error:
+    except (ValueError, OSError, ImportError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
     return 0
@@ -69,6 +70,8 @@ def _check_out(clips: Sequence[Path], out: Path | None) -> None:
     twice = next((stem for stem in stems if stems.count(stem) > 1), None)
     if out is not None and twice is not None:
         raise ValueError(f"two clips are called {twice}: give each run one of them, and its --out")
+    if out is not None and out.is_file():
+        raise ValueError(f"--out: {out} is a file, expected a folder")
     there = [out / f"{stem}.json" for stem in stems] if out is not None else []
     for path in there:
         if path.exists():

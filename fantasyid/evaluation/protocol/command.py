@@ -18,6 +18,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ...command_line import a_path
 from ...face.recognizer import AUTO, CHOICES
 from ...face.sources import DETECTORS
 from ...weights.fingerprint import sha256_of_file
@@ -56,8 +57,8 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Exit status: 0 all done, 1 some videos failed or the host was lost, 2 wrong usage.",
     )
     add = parser.add_argument
-    add("--references", type=Path, required=True, metavar="DIR", help="photos, one person each")
-    add("--prompts", type=Path, required=True, metavar="FILE", help="text, one prompt per line")
+    add("--references", type=a_path, required=True, metavar="DIR", help="photos, one person each")
+    add("--prompts", type=a_path, required=True, metavar="FILE", help="text, one prompt per line")
     add(
         "--protocol",
         choices=PROTOCOLS,
@@ -65,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"{OPENS2V}: --prompts is Human-Domain_Eval.json of OpenS2V-Eval, --references the "
         "folder that holds its Images; one video per item, scores in OUT/opens2v",
     )
-    add("--out", type=Path, required=True, metavar="DIR", help="videos, values, report, journal")
+    add("--out", type=a_path, required=True, metavar="DIR", help="videos, values, report, journal")
     add(
         "--host",
         action="append",
@@ -73,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
         help="a running ComfyUI, http://127.0.0.1:8188 where none is named; given more than once, "
         "they share the work, and one that is lost is done without",
     )
-    add("--workflow", type=Path, default=BUNDLED, metavar="FILE", help="another API workflow")
+    add("--workflow", type=a_path, default=BUNDLED, metavar="FILE", help="another API workflow")
     add("--seeds", type=_numbers, metavar="N,N,...", help="by default the workflow's")
     for name in DIALS:
         kind = float if name == "cfg" else int
@@ -95,10 +96,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--ablations", action="store_true", help="all variants")
     add("--share-layer", type=int, default=0, metavar="N", help="of the variant shared-layer")
-    add("--models", type=Path, metavar="DIR", help="ComfyUI's folder models: recogniser, hashes")
+    add("--models", type=a_path, metavar="DIR", help="ComfyUI's folder models: recogniser, hashes")
     add("--recognizer", "--recogniser", choices=CHOICES, default=AUTO)
     add("--detector", choices=DETECTORS, default="auto", help="for measuring")
-    add("--real", type=Path, metavar="DIR", help="photos of real faces, for FID")
+    add("--real", type=a_path, metavar="DIR", help="photos of real faces, for FID")
     add("--device", default="cpu", help="on which FM and FID are calculated: cpu, cuda, ...")
     return parser
 
@@ -134,6 +135,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             references, prompts = read_references(options.references), read_prompts(options.prompts)
             jobs = make_plan(graph, references, prompts, settings)
         hosts = [Host(url) for url in dict.fromkeys(options.host or [HOST])]
+        if options.out.is_file():
+            raise ValueError(f"--out: {options.out} is a file, expected a folder")
         options.out.mkdir(parents=True, exist_ok=True)
         busy = ValueError(
             f"another run of this command works in {options.out}: wait for it, or give this one "

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
+from ...command_line import a_path
 from ..progress import GB, Lines, say
 from .split import PRECISIONS, convert_file, split_model
 from .write import Written
@@ -15,9 +15,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m fantasyid.convert", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     split = commands.add_parser("split", help="a released folder into a base and an adapter")
-    split.add_argument("folder", type=Path, help="a released folder or a single file")
-    split.add_argument("--base", type=Path, help="goes into models/diffusion_models")
-    split.add_argument("--adapter", type=Path, help="goes into models/fantasyid")
+    split.add_argument("folder", type=a_path, help="a released folder or a single file")
+    split.add_argument("--base", type=a_path, help="goes into models/diffusion_models")
+    split.add_argument("--adapter", type=a_path, help="goes into models/fantasyid")
     split.add_argument(
         "--dtype",
         choices=list(PRECISIONS),
@@ -27,8 +27,8 @@ def _parser() -> argparse.ArgumentParser:
     single = commands.add_parser(
         "safetensors", help="EVA02-CLIP, DECA, FLAME or mesh transforms into safetensors"
     )
-    single.add_argument("file", type=Path, help="the file as its makers publish it")
-    single.add_argument("--to", type=Path, help="by default beside it, with its name")
+    single.add_argument("file", type=a_path, help="the file as its makers publish it")
+    single.add_argument("--to", type=a_path, help="by default beside it, with its name")
     for command in (split, single):
         command.add_argument("--overwrite", action="store_true", help="replace what is there")
     return parser

@@ -95,7 +95,7 @@ def convert_file(
         OSError: A file is in the way, or the disk is full; see `write_files`.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such file")
+        raise FileNotFoundError(f"{path}: there is no such file, or it is a folder")
     to = path.with_suffix(".safetensors") if to is None else to
     if to.suffix != ".safetensors":
         raise ValueError(f"{to} must end in .safetensors: ComfyUI goes by the name")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
+from ...command_line import a_path
 from ..progress import MB, Lines, in_words, say
 from .files import EVERYTHING, FILES, MIRRORS, ModelFile, choices, chosen
 from .present import (
@@ -34,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of: {', '.join(choices())}")
     parser.add_argument("--list", action="store_true", help="show the table and fetch nothing")
-    parser.add_argument("--models", type=Path, metavar="DIR", help="ComfyUI's folder `models`")
+    parser.add_argument("--models", type=a_path, metavar="DIR", help="ComfyUI's folder `models`")
     parser.add_argument("--mirror", choices=MIRRORS, default=MIRRORS[0])
     parser.add_argument(
         "--accept-licenses",
