@@ -7,6 +7,7 @@ finds nothing the photo is turned in steps, and what it sees then is turned back
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from .crop import warp_affine
+from .crop import BORDER_RGB, warp_affine
 from .faces import (
     ALTERNATIVES,
     DetectedFace,
@@ -176,7 +177,9 @@ def _look(cascade: Any, photo: Tensor, side: int, mirrored: bool, divisor: int) 
     return boxes
 
 
-def turn_photo(photo: Tensor, turn_deg: float) -> tuple[Tensor, NDArray[np.float64]]:
+def turn_photo(
+    photo: Tensor, turn_deg: float, border: Sequence[float] = BORDER_RGB
+) -> tuple[Tensor, NDArray[np.float64]]:
     """A photo `(H, W, 3)` turned clockwise about its center, on a square that holds all of it.
 
     Returns:
@@ -189,7 +192,7 @@ def turn_photo(photo: Tensor, turn_deg: float) -> tuple[Tensor, NDArray[np.float
     linear = np.array([[cosine, -sine], [sine, cosine]])
     shift = np.array([side / 2, side / 2]) - linear @ np.array([width / 2, height / 2])
     matrix = np.concatenate([linear, shift[:, None]], axis=1)
-    return warp_affine(photo, matrix, side), matrix
+    return warp_affine(photo, matrix, side, border), matrix
 
 
 def _middle_of_turns(cascade: Any, photo: Tensor, turn_deg: float) -> float | None:

@@ -28,9 +28,9 @@ from .cascade import (
 from .faces import DetectedFace, Detector, left_to_right, make_face, to_photo
 from .given import detect_with_landmarker, faces_from_boxes, landmarks_of_image
 from .insight import open_insightface
-from .points import box_from_points, parse_points, points_of
+from .points import box_from_points, parse_points
 from .scrfd import open_scrfd
-from .yunet import BETTER, open_yunet
+from .yunet import BETTER, look_closely, open_yunet
 from .yunet import NAME as YUNET
 
 # What opens each detector, given the folders of insightface; it sees upright faces only.
@@ -42,11 +42,13 @@ _OPENERS: dict[str, Callable[[Sequence[Path]], Detector]] = {
 }
 DETECTORS = ("auto", *_OPENERS)
 
+_BLACK = (0.0, 0.0, 0.0)  # around a turned copy: a margin, see `insight.with_margin`
 # Detectors with points see faces that are tilted by some 40 degrees; the rest is tried in turn.
 _TURNS_DEG = (90.0, -90.0, 180.0, 45.0, -45.0, 135.0, -135.0)
-# Of YuNet: above this score a face is upright, if it says so within these degrees.
-_SURE, _LEVEL_DEG = 0.93, 8.0
-_HALF_STEP_DEG, _ROUNDS = 22.5, 3
+# Of the square that holds a turned copy: what the networks look at.
+_TURNED_SIDE_PX = 640
+# Above this score YuNet's face is no half turn away from upright, and near enough for a close look.
+_SURE = 0.93
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,39 +152,42 @@ def at_any_roll(detect: Detector) -> Detector:
     """A detector that turns the photo where it finds nothing upright, or is not sure of it.
 
     YuNet sees heads at any roll, and misjudges the roll of all that are not upright (by 8 degrees
-    at 15, by 170 upside down), where its score is lower: the turn of the best score is taken.
+    at 15, by 170 upside down), where its score is lower: the turn of the best score is taken, and
+    each face looked at closely.
     """
 
     def find(photo: Tensor) -> list[DetectedFace]:
         small, scale = photo, 1.0
         if max(photo.shape[:2]) > SEARCHED_SIDE_PX:
             small, scale = shrink(photo, SEARCHED_SIDE_PX)
-        faces, turn, matrix = detect(small), 0.0, np.eye(2, 3)
-        if not faces or _is_doubtful(faces):
-            faces, turn, matrix = _turned(detect, small, faces)
-        back = matrix * [[scale, scale, 1.0]]  # from pixels of the photo
-        return left_to_right([to_photo(f, back, -turn) for f in faces])
+        best = detect(small), 0.0, np.eye(2, 3)
+        if not best[0] or (_is_yunet(best[0]) and _sureness(best) < _SURE):
+            best = _turned(detect, small, best)
+        faces, turn, matrix = best
+        found = [to_photo(f, matrix, -turn) for f in faces]
+        if found and _is_yunet(found):
+            found = [look_closely(detect, small, f) for f in found]
+        return left_to_right([to_photo(f, np.eye(2, 3) * scale) for f in found])
 
     return find
 
 
-def _turned(detect: Detector, photo: Tensor, upright: list[DetectedFace]) -> _Look:
-    """Faces in a photo that is turned so that they stand upright."""
+def _turned(detect: Detector, photo: Tensor, best: _Look) -> _Look:
+    """Faces in a photo that is turned so that they stand upright; `best` is what is seen as is."""
+    small, scale = photo, min(1.0, _TURNED_SIDE_PX / math.hypot(*photo.shape[:2]))
+    if scale < 1:
+        small, scale = shrink(photo, math.floor(scale * max(photo.shape[:2])))
 
     def look(turn: float) -> _Look:
-        turned, matrix = turn_photo(photo, turn)
-        return detect(turned), turn, matrix
+        turned, matrix = turn_photo(small, turn, _BLACK)
+        return detect(turned), turn, matrix * [[scale, scale, 1.0]]
 
-    best = upright, 0.0, np.eye(2, 3)
     for turn in _TURNS_DEG:
-        found = look(turn)
-        best = max(best, found, key=_sureness)
-        if best[0] and not _is_doubtful(best[0], of_any=True):
-            return best
-    for offset in (-_HALF_STEP_DEG, _HALF_STEP_DEG) if best[0] else ():
-        best = max(best, look(best[1] + offset), key=_sureness)
-    for _ in range(_ROUNDS) if best[0] else ():
-        best = max(best, look(best[1] - _roll(best[0])), key=_sureness)
+        best = max(best, look(turn), key=_sureness)
+        if best[0] and not _is_yunet(best[0]):
+            turned, matrix = turn_photo(photo, turn, _BLACK)
+            found = detect(turned)  # its points are more exact in the larger copy
+            return (found, turn, matrix) if found else best
     return best
 
 
@@ -190,14 +195,5 @@ def _sureness(found: _Look) -> float:
     return max((face.score for face in found[0]), default=0.0)
 
 
-def _roll(faces: list[DetectedFace]) -> float:
-    """The tilt of the surest face, clockwise, in degrees."""
-    left, right = points_of(max(faces, key=lambda face: face.score))[:2]
-    return math.degrees(math.atan2(right[1] - left[1], right[0] - left[0]))
-
-
-def _is_doubtful(faces: list[DetectedFace], of_any: bool = False) -> bool:
-    """Whether YuNet's surest face may be at another roll than it says; others are believed."""
-    if faces[0].detector != YUNET:
-        return False
-    return of_any or max(f.score for f in faces) < _SURE or abs(_roll(faces)) > _LEVEL_DEG
+def _is_yunet(faces: list[DetectedFace]) -> bool:
+    return faces[0].detector == YUNET

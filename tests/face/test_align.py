@@ -107,7 +107,7 @@ def test_points_of_a_turned_photo_come_back_to_the_photo(astronaut: Tensor) -> N
         if photo.shape[0] == 512:
             return []
         _, matrix = turn_photo(astronaut, 90.0)
-        truth = ASTRONAUT @ matrix[:, :2].T + matrix[:, 2]
+        truth = (ASTRONAUT @ matrix[:, :2].T + matrix[:, 2]) * photo.shape[0] / 725
         low, high = truth.min(0), truth.max(0)
         return [make_face((*low, *high), truth, 0.9, "a test")]
 
