@@ -30,14 +30,17 @@ def arguments(words: str | None, **options: Any) -> argparse.Namespace:
     return parser.parse_args()
 
 
-def start_host(comfyui: Path, base: Path | None = None, cpu: bool = True) -> None:
+def start_host(
+    comfyui: Path, base: Path | None = None, cpu: bool = True, project: Path = ROOT
+) -> None:
     """Put the host's modules within reach.
 
     Args:
         base: Where its models, inputs and outputs go; a new folder without.
         cpu: Compute there, also where there is a GPU.
+        project: This one, or a checkout of another version.
     """
-    sys.path[:0] = [str(comfyui), str(ROOT), str(ROOT / "tests")]
+    sys.path[:0] = [str(comfyui), str(project), str(project / "tests")]
     sys.argv = sys.argv[:1]
     import comfy.cli_args
 
@@ -47,11 +50,12 @@ def start_host(comfyui: Path, base: Path | None = None, cpu: bool = True) -> Non
     comfy.cli_args.args.base_directory = str(base)
 
 
-def load_extension(prepare: Any = None) -> asyncio.AbstractEventLoop:
+def load_extension(prepare: Any = None, project: Path = ROOT) -> asyncio.AbstractEventLoop:
     """Load all nodes of the host, then ours by its own loader; returns the server's loop.
 
     Args:
         prepare: Called after the host's nodes and before ours.
+        project: This one, or a checkout of another version.
 
     Raises:
         RuntimeError: The extension did not load.
@@ -66,7 +70,7 @@ def load_extension(prepare: Any = None) -> asyncio.AbstractEventLoop:
         await nodes.init_extra_nodes(init_custom_nodes=False, init_api_nodes=False)
         if prepare is not None:
             prepare()
-        if not await nodes.load_custom_node(str(ROOT), module_parent="custom_nodes"):
+        if not await nodes.load_custom_node(str(project), module_parent="custom_nodes"):
             raise RuntimeError("ComfyUI cannot load this extension: see its log above")
 
     loop.run_until_complete(load())

@@ -94,7 +94,7 @@ class FantasyIDScheduler(io.ComfyNode):
                 io.Model.Input("model", tooltip="The CogVideoX MODEL that will be sampled."),
                 _steps_input(),
                 _denoise_input(),
-                _preset_input("balanced takes half of the steps, fast a third."),
+                _preset_input("balanced takes all steps too, fast half of them."),
             ],
             outputs=[io.Sigmas.Output("sigmas", display_name="sigmas")],
         )
@@ -190,7 +190,7 @@ class FantasyIDGuider(io.ComfyNode):
                     tooltip="Where in the schedule cfg ends; behind it every step costs one model "
                     "call in place of two. 1 is released; 0.6 saves a fifth of the time.",
                 ),
-                _preset_input("balanced ends cfg at 0.8 at the latest, fast at 0.5."),
+                _preset_input("Both others let ComfyUI's EasyCache skip steps, at threshold 0.8."),
             ],
             outputs=[io.Guider.Output("guider", display_name="guider")],
         )
@@ -210,7 +210,7 @@ class FantasyIDGuider(io.ComfyNode):
         cfg_end: float = 1.0,
         preset: str = EXACT,
     ) -> io.NodeOutput:
-        cfg_end = min(cfg_end, PRESETS[preset].cfg_end)
+        model = host_sampler.with_step_cache(model, PRESETS[preset])
         identity = guidance.IdentityGuidance(identity_scale, identity_start, identity_end)
         prompt = guidance.PromptGuidance(dynamic_cfg, cfg_start, cfg_end)
         return io.NodeOutput(guidance.make_guider(model, positive, negative, cfg, prompt, identity))
@@ -247,8 +247,8 @@ class FantasyIDSampler(io.ComfyNode):
                 _denoise_input(),
                 _dynamic_input(),
                 _preset_input(
-                    "balanced takes half of the steps and ends cfg at 0.8, fast a third and 0.5: "
-                    "2.2 and 4.2 times fewer calls of the model."
+                    "balanced lets ComfyUI's EasyCache skip steps, fast takes half of the steps as "
+                    "well: 2.3 and 4.1 times fewer calls of the bundled mini model."
                 ),
             ],
             outputs=[io.Latent.Output("latent", display_name="latent")],
@@ -270,8 +270,9 @@ class FantasyIDSampler(io.ComfyNode):
         preset: str = EXACT,
     ) -> io.NodeOutput:
         saving = PRESETS[preset]
+        model = host_sampler.with_step_cache(model, saving)
         rule = host_sampler.ReleasedSampler(sampler)
         sigmas = host_sampler.trailing_sigmas(model, saving.steps(steps), denoise)
-        prompt = guidance.PromptGuidance(dynamic_cfg, end_percent=saving.cfg_end)
+        prompt = guidance.PromptGuidance(dynamic_cfg)
         guider = guidance.make_guider(model, positive, negative, cfg, prompt)
         return io.NodeOutput(host_sampler.run(guider, seed, rule, sigmas, latent_image))

@@ -21,7 +21,7 @@ class Preset:
     """How a run saves calls of the transformer; chosen by measurement, see docs/performance.md."""
 
     steps_share: float = 1.0  # of the steps that are asked for
-    cfg_end: float = 1.0  # share of the schedule behind which the prompt counts with 1
+    reuse_threshold: float = 0.0  # of the host's step cache; 0 is without one
 
     def steps(self, asked: int) -> int:
         """Steps that are run in place of `asked`."""
@@ -29,7 +29,7 @@ class Preset:
 
 
 EXACT = "exact"
-PRESETS = {EXACT: Preset(), "balanced": Preset(0.5, 0.8), "fast": Preset(0.32, 0.5)}
+PRESETS = {EXACT: Preset(), "balanced": Preset(1.0, 0.8), "fast": Preset(0.5, 0.8)}
 
 
 def alphas_cumprod() -> Tensor:

@@ -24,6 +24,7 @@ from ..cogvideox.positions import MAX_LATENT_FRAMES
 from ..cogvideox.schedule import (
     TRAINING_STEPS,
     DpmHistory,
+    Preset,
     add_noise,
     ddim_step,
     dpm_step,
@@ -35,6 +36,7 @@ from .injection import injection_of
 from .previews import preview_sender
 
 RULES = ("dpm", "ddim")
+CACHED_SPAN = (0.15, 0.95)  # share of the schedule in which a step may be skipped: the host's own
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -202,6 +204,20 @@ def trailing_sigmas(model: Any, steps: int, denoise: float) -> Tensor:
     timesteps = trailing_timesteps(whole)[-steps:]
     table = model.get_model_object("model_sampling").sigmas
     return torch.cat([table[timesteps].float().cpu(), torch.zeros(1)])
+
+
+def with_step_cache(model: Any, preset: Preset) -> Any:
+    """The MODEL, or a clone of it with the host's EasyCache where a preset asks for that.
+
+    A MODEL that has one already keeps its own.
+    """
+    own = "easycache" in model.model_options.get("transformer_options", {})
+    if preset.reuse_threshold == 0.0 or own:
+        return model
+    from comfy_extras.nodes_easycache import EasyCacheNode  # at the top it would be a circle
+
+    start, end = CACHED_SPAN
+    return EasyCacheNode.execute(model, preset.reuse_threshold, start, end, False).args[0]
 
 
 def run(
