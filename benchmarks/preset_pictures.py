@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -74,11 +75,8 @@ def draw_dials(pyplot: Any, results: list[dict[str, Any]]) -> Any:
 
 def main() -> None:
     """Write the picture."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot
-
+    pyplot: Any = import_module("matplotlib.pyplot")
+    pyplot.switch_backend("Agg")
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--picture", type=Path, required=True)

@@ -27,7 +27,9 @@ def make(host):
         return host.run("FantasyIDMiniLoader", person=person)
 
     @cache
-    def video(person: str, prompt: str, identity: bool = True) -> tuple[Tensor, Tensor]:
+    def video(
+        person: str, prompt: str, identity: bool = True, steps: int = 8, preset: str = "exact"
+    ) -> tuple[Tensor, Tensor]:
         model, adapter, clip, vae, tower, head, face, photo = loaded(person)
         words = [host.run("CLIPTextEncode", clip=clip, text=t)[0] for t in (prompt, "")]
         (geometry, *_) = host.run("FantasyIDFaceVertices", deca=head, face=face, mode="as released")
@@ -47,11 +49,12 @@ def make(host):
         )  # fmt: skip
         (made, *_) = host.run(
             "FantasyIDSampler", model=patched, positive=positive, negative=negative,
-            latent_image=latent, seed=3, steps=8, cfg=2.5, sampler="dpm", denoise=1.0,
-            dynamic_cfg=False,
+            latent_image=latent, seed=3, steps=steps, cfg=2.5, sampler="dpm", denoise=1.0,
+            dynamic_cfg=False, preset=preset,
         )  # fmt: skip
         return host.run("VAEDecode", samples=made, vae=vae)[0], photo[0]
 
+    video.loaded = loaded
     return video
 
 
@@ -105,3 +108,15 @@ def test_the_prompt_says_the_background(make):
     }
     for number, name in enumerate(("red", "green", "blue")):
         assert int(corners[name].argmax()) == number, name
+
+
+@pytest.mark.parametrize(("preset", "fewer"), [("balanced", 2.2), ("fast", 4.0)])
+def test_presets_save_the_calls_that_the_documents_name(make, preset, fewer):
+    calls = []
+    block = make.loaded("Ada")[0].model.diffusion_model.blocks[0]
+    counting = block.register_forward_hook(lambda _block, _inputs, out: calls.append(len(out[0])))
+    try:
+        make("Ada", "a person nods, gray background", steps=50, preset=preset)
+    finally:
+        counting.remove()
+    assert sum(calls) <= 100 / fewer
