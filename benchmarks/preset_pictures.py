@@ -82,7 +82,8 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, required=True)
     parser.add_argument("--dials", action="store_true")
     options = parser.parse_args()
-    results = json.loads(options.results.read_text())
+    known = json.loads(options.results.read_text())
+    results = [{"setting": name, **row} for name, row in known.items()]
     figure = (draw_dials if options.dials else draw_front)(pyplot, results)
     figure.tight_layout()
     figure.savefig(options.picture, dpi=100)

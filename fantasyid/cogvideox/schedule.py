@@ -29,7 +29,7 @@ class Preset:
 
 
 EXACT = "exact"
-PRESETS = {EXACT: Preset(), "balanced": Preset(1.0, 0.8), "fast": Preset(0.5, 0.8)}
+PRESETS = {EXACT: Preset(), "balanced": Preset(1.0, 0.9), "fast": Preset(0.5, 0.9)}
 
 
 def alphas_cumprod() -> Tensor:

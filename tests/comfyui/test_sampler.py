@@ -122,7 +122,7 @@ def test_a_preset_is_a_graph_that_one_can_wire_by_hand(host, loaded, conditioned
     whole = sample(host, model, conditioned, steps=20, preset=preset)
     assert torch.equal(sample_in_parts(host, model, conditioned, steps=20, preset=preset), whole)
     cached = host.run(
-        "EasyCache", model=model, reuse_threshold=0.8, start_percent=0.15, end_percent=0.95,
+        "EasyCache", model=model, reuse_threshold=0.9, start_percent=0.15, end_percent=0.95,
         verbose=False,
     )[0]  # fmt: skip
     by_hand = sample(host, cached, conditioned, steps=steps)
