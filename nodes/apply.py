@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..fantasyid.comfyui import apply, messages
+from ..fantasyid.injection.report import measured_layers
 from ..fantasyid.injection.steering import (
     BRANCHES,
     OWN,
@@ -197,6 +198,15 @@ class FantasyIDLayerWeights(io.ComfyNode):
                     "project, no row of the paper. Higher takes a later layer; -1 is released: "
                     "each block its own. Start with -1.",
                 ),
+                io.String.Input(
+                    "report",
+                    default="",
+                    optional=True,
+                    force_input=True,
+                    tooltip="The json of FantasyID Injection Report, of a run without layer "
+                    "weights. With it balanced and motion hold back the blocks that moved most, in "
+                    "place of a line: 80 % and 50 % of all that was injected stay.",
+                ),
             ],
             outputs=[types.LayerWeights.Output("layer_weights", display_name="layer_weights")],
         )
@@ -207,7 +217,13 @@ class FantasyIDLayerWeights(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, preset: str, layers: str, depth_curve: Any = None, share_layer: int = OWN
+        cls,
+        preset: str,
+        layers: str,
+        depth_curve: Any = None,
+        share_layer: int = OWN,
+        report: str = "",
     ) -> io.NodeOutput:
-        weights = LayerWeights(preset, layers, apply.curve_of(depth_curve), share_layer)
+        measured = measured_layers(report) if report.strip() else ()
+        weights = LayerWeights(preset, layers, apply.curve_of(depth_curve), share_layer, measured)
         return io.NodeOutput(weights)

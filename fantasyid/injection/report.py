@@ -87,6 +87,36 @@ class InjectionReport:
         return self.conditional, self.unconditional
 
 
+def measured_layers(text: str) -> tuple[float, ...]:
+    """How far each layer moved the hidden states, mean over the steps of a report's JSON.
+
+    Raises:
+        ValueError: The text is no report, or nothing was injected in its run.
+    """
+    try:
+        content = json.loads(text)
+        if content["format"] != FORMAT:
+            raise ValueError(content["format"])
+        rows = torch.tensor(
+            [
+                [float("nan") if v is None else float(v) for v in row]
+                for row in content["conditional"]
+            ]
+        )
+        mean = rows.nanmean(0).nan_to_num(0.0, 0.0, 0.0)
+    except (ValueError, TypeError, KeyError, RuntimeError, IndexError) as error:
+        raise ValueError(
+            "report is no JSON of FantasyID Injection Report: connect that node's json output, or "
+            "the text that it gave"
+        ) from error
+    if not bool((mean >= 0.0).all()) or float(mean.sum()) == 0.0:
+        raise ValueError(
+            "report is of a run in which nothing was injected: sample with the identity on and "
+            "record on, without layer weights"
+        )
+    return tuple(mean.tolist())
+
+
 def _mean(values: Tensor) -> float:
     return float(values[~values.isnan()].mean())
 

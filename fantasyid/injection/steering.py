@@ -20,6 +20,9 @@ LIKENESS, BALANCED, MOTION, CUSTOM = "likeness", "balanced", "motion", "custom"
 PRESETS = (LIKENESS, BALANCED, MOTION, CUSTOM)
 # First and last layer of the straight line that a preset draws over the depth.
 PRESET_LINES = {LIKENESS: (1.0, 1.0), BALANCED: (0.6, 1.0), MOTION: (0.2, 0.8), CUSTOM: (0.0, 0.0)}
+# How much of all that is injected a preset leaves where it is made from a measured run: what its
+# line leaves where every layer gives as much.
+PRESET_SHARES = {BALANCED: 0.8, MOTION: 0.5}
 OWN = -1  # each block has the injector of its own layer
 FRAMES_PER_LATENT = 4
 PIXELS_PER_TOKEN = 16
@@ -39,6 +42,9 @@ class LayerWeights:
     # A layer whose injector, keys and values every block gets in place of its own, or `OWN`. Not
     # released and not the paper's: a probe.
     share: int = OWN
+    # How far each layer moved the hidden states in a run of these weights, see
+    # `report.measured_layers`; with it `PRESET_SHARES` are leveled off in place of the lines.
+    measured: tuple[float, ...] = ()
 
     def resolve(self, count: int) -> list[float]:
         """The factors of `count` injectors.
@@ -54,9 +60,17 @@ class LayerWeights:
                 f"share_layer is {self.share}, the adapter has layers 0 to {count - 1}; {OWN} "
                 "gives each block its own"
             )
-        first, last = PRESET_LINES[self.preset]
+        if self.measured and len(self.measured) != count:
+            raise ValueError(
+                f"the report is of a run with {len(self.measured)} layers, the adapter has "
+                f"{count}: make it with this adapter"
+            )
         depths = [i / max(count - 1, 1) for i in range(count)]
-        weights = [first + (last - first) * depth for depth in depths]
+        if self.measured and self.preset in PRESET_SHARES:
+            weights = leveled(self.measured, PRESET_SHARES[self.preset])
+        else:
+            first, last = PRESET_LINES[self.preset]
+            weights = [first + (last - first) * depth for depth in depths]
         for start, end, weight in parse_layers(self.layers):
             if end >= count:
                 raise ValueError(
@@ -67,6 +81,26 @@ class LayerWeights:
         if self.curve is not None:
             weights = [w * float(self.curve(d)) for w, d in zip(weights, depths, strict=True)]
         return weights
+
+
+def leveled(measured: Sequence[float], share: float) -> list[float]:
+    """Weights that leave a share of all that is injected by holding back the layers that give most.
+
+    Args:
+        measured: What each layer gives, 0 or more.
+        share: From 0 to 1.
+
+    Returns:
+        A weight per layer, `min(1, level / given)`, with the level that leaves that share.
+    """
+    left = share * sum(measured)
+    level, rest = 0.0, sorted(measured)
+    for number, given in enumerate(rest):
+        level = left / (len(rest) - number)
+        if level <= given:
+            break
+        left -= given
+    return [min(1.0, level / given) if given > 0.0 else 1.0 for given in measured]
 
 
 def parse_layers(text: str) -> list[tuple[int, int, float]]:

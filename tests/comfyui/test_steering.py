@@ -252,6 +252,16 @@ def test_a_report_without_a_record_says_why(host, steered, conditioned, dials, w
         host.run("FantasyIDInjectionReport", model=steered(record=True), latent=latent)
 
 
+def test_a_report_makes_presets_of_the_users_own_weights(host, steered, conditioned):
+    model = steered(record=True)
+    _, content, _, before, _ = reported(host, model, sample(host, model, conditioned, steps=1))
+    layers = weights(host, preset="motion", report=json.dumps(content))
+    leveled = steered(record=True, layer_weights=layers)
+    *_, after, _ = reported(host, leveled, sample(host, leveled, conditioned, steps=1))
+    assert float(after.sum() / before.sum()) == pytest.approx(0.5, abs=0.05)
+    assert float(after.max() / after.min()) < float(before.max() / before.min())
+
+
 def test_a_start_image_takes_the_crops_place(host, loaded, aligned, conditioned):
     positive, negative, _ = conditioned
     inputs = {"positive": positive, "negative": negative, "vae": loaded["vae"], "face": aligned[0]}

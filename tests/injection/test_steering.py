@@ -8,11 +8,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import interpolate
 
+from fantasyid.injection.report import InjectionReport, measured_layers
 from fantasyid.injection.steering import (
     PRESET_LINES,
     PRESETS,
     LayerWeights,
     Steering,
+    leveled,
     mask_tokens,
     parse_layers,
     validate_layers,
@@ -156,3 +158,41 @@ def test_one_frame_serves_all_and_values_are_clamped():
     assert torch.equal(tokens, torch.tensor([0.0, 1.0]).expand(3, 2, 2))
     rough = interpolate(mask.clamp(0, 1)[:, None], (2, 2), mode="area")[0, 0]
     assert torch.equal(tokens[0], rough)
+
+
+@given(
+    measured=st.lists(st.floats(0.0, 10.0), min_size=1, max_size=42).filter(
+        lambda m: sum(m) > 1e-3
+    ),
+    share=st.floats(0.0, 1.0),
+)
+def test_leveling_leaves_the_share_and_holds_back_the_strongest(measured, share):
+    weights = leveled(measured, share)
+    given_now = [w * m for w, m in zip(weights, measured, strict=True)]
+    assert sum(given_now) == pytest.approx(share * sum(measured), rel=1e-6, abs=1e-9)
+    top = max(given_now)
+    assert all(0.0 <= w <= 1.0 for w in weights)
+    for weight, left in zip(weights, given_now, strict=True):
+        assert weight == 1.0 or left == pytest.approx(top, rel=1e-6, abs=1e-9)
+
+
+@pytest.mark.parametrize("preset", ["balanced", "motion"])
+def test_equal_layers_leave_what_the_presets_line_leaves(preset):
+    line, level = LayerWeights(preset).resolve(42), LayerWeights(preset, measured=(0.1,) * 42)
+    assert sum(level.resolve(42)) == pytest.approx(sum(line))
+    assert LayerWeights("likeness", measured=(0.1,) * 42).resolve(42) == [1.0] * 42
+    with pytest.raises(ValueError, match="of a run with 42 layers, the adapter has 4"):
+        level.resolve(4)
+
+
+def test_a_report_says_what_each_layer_gave():
+    table = torch.tensor([[0.1, 0.4], [0.3, float("nan")]])
+    report = InjectionReport((0.0, 0.5), table, torch.zeros(2, 2))
+    assert measured_layers(report.as_json()) == pytest.approx((0.2, 0.4))
+    silent = InjectionReport((0.0,), torch.zeros(1, 2), torch.zeros(1, 2)).as_json()
+    for text, words in (
+        ("not json", "no JSON"), ("[]", "no JSON"), ('{"format": "x"}', "no JSON"),
+        (silent, "nothing was injected"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=words):
+            measured_layers(text)
