@@ -13,6 +13,7 @@ import ast
 import json
 import sys
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,7 @@ class Measured:
         MEASURED.write_text(json.dumps(known, indent=1, sort_keys=True), "utf-8")
 
 
+@cache
 def noted_by_tests() -> dict[str, set[str]]:
     """Combination -> the tests, as `path::test`, that note a result for it."""
     found: dict[str, set[str]] = {}

@@ -29,9 +29,8 @@ from browser.blueprints import (  # noqa: E402
     fold,
     on_canvas,
 )
-from browser.pages import open_page  # noqa: E402
+from browser.pages import open_browser, open_page  # noqa: E402
 from browser.wires import route  # noqa: E402
-
 from fantasyid.weights.download.files import FILES  # noqa: E402
 
 API = ROOT / "workflows" / "api"
@@ -157,8 +156,11 @@ def main(names: list[str]) -> None:
         with Server(comfyui, base, "--cpu") as server, sync_playwright() as engine:
 
             def built(name: str, api: dict[str, Any], columns: list) -> dict[str, Any]:
-                # A fresh page each: widgets remember across graphs.
-                with open_page(engine, server.host.url, base / f"profile_{name}", []) as page:
+                # Fresh ones each: widgets remember across graphs.
+                with (
+                    open_browser(engine, base / f"profile_{name}", []) as browser,
+                    open_page(browser, server.host.url) as page,
+                ):
                     return build(page, api, columns)
 
             for name in names or sorted(layouts):

@@ -31,14 +31,13 @@ def chromium() -> str | None:
 
 
 @contextmanager
-def open_page(engine: Any, url: str, profile: Path, outside: list[str]) -> Iterator[Any]:
-    """The UI at an address, ready to use.
+def open_browser(engine: Any, profile: Path, outside: list[str]) -> Iterator[Any]:
+    """A Chromium that reaches this machine alone.
 
     Args:
         engine: what `sync_playwright` gives.
-        url: of the server.
         profile: an empty folder for the browser.
-        outside: receives the addresses that the page asked for elsewhere.
+        outside: receives the addresses that pages asked for elsewhere.
     """
     context = engine.chromium.launch_persistent_context(
         profile,
@@ -55,12 +54,19 @@ def open_page(engine: Any, url: str, profile: Path, outside: list[str]) -> Itera
             route.abort()
 
     context.route("**/*", route)
-    page = context.pages[0]
+    yield context
+    context.close()
+
+
+@contextmanager
+def open_page(browser: Any, url: str) -> Iterator[Any]:
+    """The UI of the server at an address in a page of its own, ready to use."""
+    page = browser.new_page()
     page.goto(url, wait_until="domcontentloaded")
     page.wait_for_function(APP_READY, timeout=180_000)
     page.wait_for_timeout(1500)
     yield page
-    context.close()
+    page.close()
 
 
 WATCH_ENDINGS = """() => { window.__endings = [];

@@ -18,7 +18,7 @@ def decode(ours):
     return ours("fantasyid.comfyui.decode").decode_as_released
 
 
-def noise(frames: int = 3, height: int = 40, width: int = 52) -> torch.Tensor:
+def noise(frames: int = 1, height: int = 40, width: int = 52) -> torch.Tensor:
     return torch.randn(1, 16, frames, height, width, generator=torch.Generator().manual_seed(3))
 
 
@@ -26,7 +26,7 @@ def test_parts_are_near_the_whole_and_are_named(host, vae, decode, monkeypatch):
     latents = noise()
     whole, in_parts = decode(latents, vae)
     assert not in_parts
-    assert whole.shape == (9, 320, 416, 3)
+    assert whole.shape == (1, 320, 416, 3)
     parts, in_parts = decode(latents, vae, "always")
     assert in_parts
     assert 0 < (parts - whole).abs().mean() < 0.05

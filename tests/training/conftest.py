@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import multiprocessing
+import os
 import shutil
 from collections.abc import Callable
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from diffusers.models.autoencoders.autoencoder_kl_cogvideox import AutoencoderKLCogVideoX
 from safetensors.torch import load_file, save_file
 from skimage import data as pictures
@@ -172,6 +176,22 @@ def assert_same(one: Path, other: Path) -> None:
     assert mine.keys() == theirs.keys()
     assert [name for name in mine if not torch.equal(mine[name], theirs[name])] == []
     assert words == others
+
+
+@pytest.fixture(scope="session")
+def forked() -> Any:
+    """What starts a process that has imported `training.spread` and computed nothing.
+
+    All are forked from one, so that the unbroken run and the killed ones are the same program on
+    the same one thread, and none takes seconds to import.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["training.spread"])
+    with pytest.MonkeyPatch.context() as patch:
+        # The server finds what to import there, and is started once.
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
+        forkserver.ensure_running()
+    return context
 
 
 CLIP_SIDE, CLIP_FRAMES, CLIP_VIEWS = 64, 9, 2

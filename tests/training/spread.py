@@ -1,9 +1,10 @@
-"""Trains what a file says: alone, or by `python -m torch.distributed.run spread.py FILE KIND`."""
+"""Trains what a file says: alone, or as one of several processes."""
 
 from __future__ import annotations
 
+import os
 import pickle
-import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,20 @@ from fantasyid.training.network import build_network
 from fantasyid.training.part import Part
 
 
-def main(file: str, kind: str, begun: Any = None) -> None:
+def main(
+    file: str, kind: str, begun: Any = None, rank: int = 0, team: Mapping[str, str] | None = None
+) -> None:
     """Train on one thread, in this process alone or in one of several.
 
     Args:
         file: A pickled configuration, rows of its manifest, and the folder of its cache.
         kind: "ddp" (also of one process) or "fsdp".
         begun: An event to set before the first step.
+        rank: Number of this process among them.
+        team: How they find each other, as torchrun sets it in the environment; None for alone.
     """
+    if team is not None:
+        os.environ.update(team, RANK=str(rank), LOCAL_RANK=str(rank))
     torch.set_num_threads(1)
     config, rows, folder = pickle.loads(Path(file).read_bytes())  # noqa: S301 (our own test's)
     parts = {name: Part(Path(folder) / name).load() for name in PARTS}
@@ -48,7 +55,3 @@ def main(file: str, kind: str, begun: Any = None) -> None:
     if begun is not None:
         begun.set()
     run.run()
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

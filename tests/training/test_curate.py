@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import defaultdict
 from pathlib import Path
 
@@ -216,7 +217,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(
             cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=os.environ,
         )  # fmt: skip
         while len(list(store.rglob("*.json"))) < enough and process.poll() is None:
-            pass
+            time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         # The pipe is at its end when the last worker is gone.
         process.communicate(timeout=60)

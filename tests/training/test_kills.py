@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import pickle
 import random
 import time
-from multiprocessing import forkserver
 
 import pytest
 import torch
-from conftest import ROOT
 from safetensors.torch import load_file
 from training.spread import main
 
@@ -24,26 +21,16 @@ KILLS = int(os.environ.get("FANTASYID_TEST_KILLS", "8"))
 
 
 @pytest.fixture(scope="module")
-def life(tmp_path_factory):
-    """`life(config)` starts a process that trains what `config` says, and waits for its first step.
-
-    Every process is forked from one that has imported everything and computed nothing, so that the
-    unbroken run and the killed ones are the same program on the same one thread.
-    """
+def life(tmp_path_factory, forked):
+    """`life(config)` trains in a process of its own; it waits for the first step."""
     rows, folder = rows_of(8), tmp_path_factory.mktemp("cache")
     cache_of(rows, folder)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["training.spread"])
-    with pytest.MonkeyPatch.context() as patch:
-        # The server finds what to import there, and is started once.
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
-        forkserver.ensure_running()
 
     def start(config):
         file = tmp_path_factory.mktemp("run") / "run.pickle"
         file.write_bytes(pickle.dumps((config, rows, str(folder))))
-        begun = context.Event()
-        process = context.Process(target=main, args=(str(file), "ddp", begun))
+        begun = forked.Event()
+        process = forked.Process(target=main, args=(str(file), "ddp", begun))
         process.start()
         assert begun.wait(120)
         return process
@@ -66,7 +53,7 @@ def test_killed_at_random_moments_it_ends_as_an_unbroken_run(config, tmp_path, l
         process = life(killed)
         if kill % 2:  # as soon as a checkpoint is being written, and somewhere into it
             while not list(killed.train.out.glob("*.partial")) and process.is_alive():
-                pass
+                time.sleep(0.001)
             time.sleep(moments.uniform(0.0, 0.1 * step_s))
         else:
             time.sleep(moments.uniform(0.0, 3 * step_s))

@@ -46,11 +46,19 @@ def test_another_file_is_refused_by_name(people, tmp_path, content, words):
 
 
 def test_one_video_and_its_scores_per_item(server, people, tmp_path, capsys):
+    """A tiny detector looks at one frame: without a face each is turned again and again."""
+    pytest.importorskip("onnx", reason="onnx is not installed")
+    from face.tiny_scrfd import write_scrfd
+
+    pack = tmp_path / "models" / "insightface" / "models" / "antelopev2"
+    pack.mkdir(parents=True)
+    write_scrfd(pack / "scrfd_10g_bnkps.onnx")
     items = items_file(tmp_path, [(1, "ann.png"), (2, "bea.png")])
     arguments = [
         "--protocol", "opens2v-human", "--references", str(people), "--prompts", items,
         "--out", str(tmp_path / "out"), "--host", server.host.url, "--recogniser", "none: FM only",
-        "--detector", "cascade", "--width", "96", "--height", "64", "--length", "9", "--steps", "2",
+        "--models", str(tmp_path / "models"), "--detector", "scrfd",
+        "--width", "96", "--height", "64", "--length", "1", "--steps", "2",
     ]  # fmt: skip
     assert command.main(arguments) == command.DONE
     words = capsys.readouterr().out
