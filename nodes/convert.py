@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 from ..fantasyid.comfyui import convert, files, messages
 from ..fantasyid.weights.convert import PRECISIONS
-from . import types
+from . import inputs, types
 
 
 class FantasyIDConvert(io.ComfyNode):
@@ -23,10 +23,10 @@ class FantasyIDConvert(io.ComfyNode):
             "after it is written. Stopped, it goes on where it was when it is run again.",
             search_aliases=["split checkpoint", "save adapter", "fp8", "safetensors"],
             inputs=[
-                io.Combo.Input(
+                inputs.file(
                     "model",
-                    options=files.model_choices(),
-                    tooltip="Released FantasyID folder in models/fantasyid, or a single file with "
+                    files.MODEL,
+                    "Released FantasyID folder in models/fantasyid, or a single file with "
                     "transformer and adapter.",
                 ),
                 io.String.Input(

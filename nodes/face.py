@@ -149,7 +149,8 @@ class FantasyIDAlignFace(io.ComfyNode):
         region = faces_from_boxes(choose_box)
         choice = align.FaceChoice(choose, index, region[0].box if region else None, follow, padding)
         *found, message, shown = images.align_images(image, given, choice, no_face)
-        ui = messages.on_node(message, cls.hidden.unique_id, shown, cls)
+        ui = messages.on_node(message, cls.hidden.unique_id, shown.picture, cls)
+        ui["faces"] = shown.faces
         return io.NodeOutput(*found, message, ui=ui)
 
 

@@ -22,8 +22,10 @@ def share(
 
 
 def file(name: str, kind: files.FileKind, tooltip: str) -> io.Combo.Input:
-    """A drop-down of the files that are there."""
-    return io.Combo.Input(name, options=files.file_choices(kind), tooltip=tooltip)
+    """A drop-down of the files that are there; where there is none, the name of the usual one."""
+    found = files.model_choices() if kind is files.MODEL else files.file_choices(kind)
+    usual: dict[str, Any] = {} if found else {"default": kind.example or kind.hint[0]}
+    return io.Combo.Input(name, options=found, tooltip=tooltip, **usual)
 
 
 def face(tooltip: str, name: str = "face", **more: Any) -> io.MultiType.Input:

@@ -28,10 +28,10 @@ class FantasyIDModelLoader(io.ComfyNode):
             "its positions corrected, and the identity adapter beside it.",
             search_aliases=["identity", "consistent character", "cogvideox", "face video"],
             inputs=[
-                io.Combo.Input(
+                inputs.file(
                     "model",
-                    options=files.model_choices(),
-                    tooltip="Folder or .safetensors file of the FantasyID model, in "
+                    files.MODEL,
+                    "Folder or .safetensors file of the FantasyID model, in "
                     "models/fantasyid or models/diffusion_models.",
                 ),
                 inputs.file(
@@ -88,10 +88,10 @@ class FantasyIDAdapterLoader(io.ComfyNode):
             "from any other loader.",
             search_aliases=["identity adapter", "face adapter"],
             inputs=[
-                io.Combo.Input(
+                inputs.file(
                     "adapter",
-                    options=files.model_choices(),
-                    tooltip="Folder or .safetensors file that holds the adapter; a whole "
+                    files.MODEL,
+                    "Folder or .safetensors file that holds the adapter; a whole "
                     "released FantasyID folder will do.",
                 ),
                 inputs.file(

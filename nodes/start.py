@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ..fantasyid.comfyui import files, from_photo, images, messages, stages, weights
 from ..fantasyid.comfyui.detectors import face_sources, words_of_loader
 from ..fantasyid.face import align, faces, sources
-from . import types
+from . import inputs, types
 from .loaders import WEIGHT_DTYPES
 
 SLOTS = {
@@ -51,16 +51,7 @@ class FantasyIDLoader(io.ComfyNode):
             "is said in one message, each file with its name, its folder and its source.",
             search_aliases=["face", "identity", "ip adapter", "photo to video", "loader"],
             inputs=[
-                *(
-                    io.Combo.Input(
-                        name,
-                        options=files.model_choices()
-                        if kind is files.MODEL
-                        else files.file_choices(kind),
-                        tooltip=TOOLTIPS[name],
-                    )
-                    for name, kind in SLOTS.items()
-                ),
+                *(inputs.file(name, kind, TOOLTIPS[name]) for name, kind in SLOTS.items()),
                 io.Combo.Input(
                     "weight_dtype",
                     options=list(WEIGHT_DTYPES),
@@ -209,6 +200,7 @@ class FantasyIDFromPhoto(io.ComfyNode):
         identity, face, words, shown = from_photo.identity_from_photos(
             image, parts, given, choice, no_face, head
         )
-        ui = messages.on_node(words, cls.hidden.unique_id, shown, cls)
+        ui = messages.on_node(words, cls.hidden.unique_id, shown.picture, cls)
+        ui["faces"] = shown.faces
         crop = images.crop_or_black(face)
-        return io.NodeOutput(identity, face, crop, shown, words, ui=ui)
+        return io.NodeOutput(identity, face, crop, shown.picture, words, ui=ui)

@@ -38,7 +38,7 @@ class FileKind:
     folders: tuple[str, ...] = (FOLDER,)
     suffixes: tuple[str, ...] = ()  # endings of its names in the input and output folders
     accept: Callable[[Path], bool] | None = None  # whether a file is of this kind, by its content
-    example: str = ""  # what a drop-down shows when nothing is found
+    example: str = ""  # the name that a node has when nothing is found, so that it can explain
     may_be_folder: bool = False  # a released model is one
 
 
@@ -133,18 +133,18 @@ def _walk(root: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
 
 
 def file_choices(kind: FileKind) -> list[str]:
-    """Names for a drop-down, likely ones first; never empty, so that the node can explain."""
+    """Names for a drop-down, likely first: what is there, for the host's card believes it."""
     names = {name for folder in kind.folders for name in _names(kind, folder)}
 
     def order(name: str) -> tuple[bool, bool, str]:
         likely = any(part in name.lower() for part in kind.hint)
         return not likely, name.endswith(OWN_FOLDERS["output"]), name
 
-    return sorted(names, key=order) or [kind.example or kind.hint[0]]
+    return sorted(names, key=order)
 
 
 def model_choices() -> list[str]:
-    """Released model folders, then single transformer files."""
+    """Released model folders, then single transformer files; never empty."""
     folders: set[str] = set()
     for root in searched_folders(MODEL):
         for config in root.glob("**/config.json"):

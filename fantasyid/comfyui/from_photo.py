@@ -11,7 +11,7 @@ from ..face.align import FaceChoice
 from ..face.sources import FaceSources
 from ..identity import FaceCrops, FaceGeometry, Identity
 from .head_average import average_geometry
-from .images import align_photos, first_face
+from .images import Shown, align_photos, first_face
 from .stages import (
     NEUTRAL,
     combine_face_tokens,
@@ -39,7 +39,7 @@ def identity_from_photos(
     choice: FaceChoice,
     policy: str,
     head: str,
-) -> tuple[Identity, FaceCrops, str, Tensor]:
+) -> tuple[Identity, FaceCrops, str, Shown]:
     """Align, read looks and shape, fuse.
 
     Of several photos the face tokens are averaged with their length kept, the heads laid onto
@@ -53,8 +53,8 @@ def identity_from_photos(
         head: One of `stages.GEOMETRY_MODES` but custom.
 
     Returns:
-        The identity, the first face found, words, and the picture for the node
-        `(N, 512, W', 3)`. Both values are empty, with the reason, where there is no face.
+        The identity, the first face found, words, and the picture for the node. Both values are
+        empty, with the reason, where there is no face.
 
     Raises:
         ValueError: No face, with the policy "stop"; or the models do not fit each other.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import comfy.model_management
@@ -12,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ..face.align import SKIP, Alignment, FaceChoice, align_faces, summarize
-from ..face.faces import DetectedFace
+from ..face.faces import Box, DetectedFace
 from ..face.sources import FaceSources
 from ..identity import FACE_CROP_SIZE, FaceCrops
 
@@ -21,6 +22,16 @@ SHOWN_AT_MOST = 16
 GIVEN_IMAGE = "given image"
 BLACK = "the given image is black, which is what the face nodes give where they find no face"
 BoundingBoxes = list[list[dict[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The picture for a node, and where the faces are in it, to be chosen by a click."""
+
+    picture: Tensor  # (N, 512, W', 3) photo with boxes and crop, side by side
+    # Left to right, in shares of width and height; of a single photo only, for in a batch a number
+    # means another face in each.
+    faces: list[Box]
 
 
 def check_photos(image: Tensor) -> Tensor:
@@ -46,12 +57,11 @@ def check_photos(image: Tensor) -> Tensor:
 
 def align_photos(
     image: Tensor, sources: FaceSources, choice: FaceChoice, policy: str
-) -> tuple[list[Alignment], str, Tensor]:
+) -> tuple[list[Alignment], str, Shown]:
     """The align stage for an IMAGE of one or many photos.
 
     Returns:
-        What was found in each photo, words, and for the node photo and crop side by side
-        `(N, 512, W', 3)`.
+        What was found in each photo, words, and the picture for the node.
 
     Raises:
         ValueError: See `align_faces` and `check_photos`.
@@ -64,13 +74,14 @@ def align_photos(
         comfy.model_management.throw_exception_if_processing_interrupted()
 
     aligned = align_faces(photos, sources, choice, policy, tick)
-    shown = torch.cat([_side_by_side(a) for a in aligned[:SHOWN_AT_MOST]])
-    return aligned, summarize(aligned, policy), shown
+    picture = torch.cat([_side_by_side(a) for a in aligned[:SHOWN_AT_MOST]])
+    faces = _places(aligned[0], picture.shape[2]) if len(aligned) == 1 else []
+    return aligned, summarize(aligned, policy), Shown(picture, faces)
 
 
 def align_images(
     image: Tensor, sources: FaceSources, choice: FaceChoice, policy: str
-) -> tuple[FaceCrops, Tensor, BoundingBoxes, Tensor, str, Tensor]:
+) -> tuple[FaceCrops, Tensor, BoundingBoxes, Tensor, str, Shown]:
     """As `align_photos`, as the align node puts it out.
 
     Returns:
@@ -124,6 +135,16 @@ def _side_by_side(aligned: Alignment) -> Tensor:
     size = (FACE_CROP_SIZE, max(1, round(width * FACE_CROP_SIZE / height)))
     small = interpolate(aligned.preview.permute(0, 3, 1, 2), size, mode="bilinear", antialias=True)
     return torch.cat([small.permute(0, 2, 3, 1), crop_or_black(aligned.crop)], dim=2)
+
+
+def _places(aligned: Alignment, width: int) -> list[Box]:
+    """The faces in shares of the picture of `_side_by_side`, `width` pixels wide."""
+    high, wide = aligned.preview.shape[1:3]
+    share = (width - FACE_CROP_SIZE) / width
+    boxes = (face.box for face in aligned.faces)
+    return [
+        (x0 / wide * share, y0 / high, x1 / wide * share, y1 / high) for x0, y0, x1, y1 in boxes
+    ]
 
 
 def _as_box(face: DetectedFace) -> dict[str, Any]:

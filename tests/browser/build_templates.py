@@ -45,6 +45,7 @@ HEIGHTS = {
     "FantasyIDEditGeometry": 760, "Preview3D": 460, "FantasyIDCombine": 222,
     "FantasyIDInspectIdentity": 420, "FantasyIDMetrics": 620, "FantasyIDDoctor": 420,
     "FantasyIDDownload": 520, "PreviewAny": 620, "FantasyIDCompare": 620, "FantasyIDBestOf": 760,
+    "FantasyIDLoadIdentity": 600,
 }  # fmt: skip
 # What the frontend's bars leave of a window of 1600 x 1000: the corner, and the size.
 VISIBLE = (70, 95), (1515, 890)
@@ -54,6 +55,12 @@ API_NAMES = {
     "02_photo_to_video": "short_photo_to_video",
     "03_photo_to_video_in_one_node": "short_photo_to_video",
     "17_stages": "photo_to_video",
+}
+# The card of missing models saves a file under the last part of its address: where that is not the
+# name that the drop-down expects, the host's own copy, which its VOID blueprint names.
+CARD_URLS = {
+    "cogvideox_vae.safetensors": "https://huggingface.co/Comfy-Org/void-model/resolve/main/vae/"
+    "cogvideox_vae.safetensors",
 }
 ONE_NODE = "03_photo_to_video_in_one_node"
 
@@ -70,7 +77,7 @@ def link_of(value: str) -> dict[str, str] | None:
             continue
         owner, name, *path = item.huggingface.split("/") if item.huggingface else ("", "")
         hub = f"https://huggingface.co/{owner}/{name}/resolve/main/{'/'.join(path)}"
-        url = hub if owner else item.url or item.page
+        url = CARD_URLS.get(item.target) or (hub if owner else item.url or item.page)
         return {"name": item.target, "url": url, "directory": item.folder}
     return None
 
