@@ -7,6 +7,7 @@ is on the disk, so that a kill at any moment leaves the one before as the newest
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -104,7 +105,8 @@ def save_checkpoint(
         save_file({k: v.contiguous() for k, v in averaged.items()}, partial / EMA)
         torch.save(moments, partial / OPTIMIZER)
         (partial / STATE).write_text(json.dumps(state, indent=1), "utf-8")
-        shutil.rmtree(target, ignore_errors=True)
+        if target.exists():
+            _remove(target)
         os.replace(partial, target)
     except (OSError, SafetensorError, RuntimeError) as error:  # RuntimeError: torch.save's
         shutil.rmtree(partial, ignore_errors=True)
@@ -113,8 +115,17 @@ def save_checkpoint(
             "run goes on from the checkpoint before"
         ) from error
     for old in checkpoints(out)[: -max(1, keep)]:
-        shutil.rmtree(old, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            _remove(old)
     return target
+
+
+def _remove(checkpoint: Path) -> None:
+    """Under a name that the next start clears away: a kill leaves no half of it as a checkpoint."""
+    gone = checkpoint.with_name(f"{checkpoint.name}.old.partial")
+    shutil.rmtree(gone, ignore_errors=True)
+    os.replace(checkpoint, gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def checkpoints(out: Path) -> list[Path]:

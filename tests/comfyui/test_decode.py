@@ -38,6 +38,21 @@ def test_parts_are_near_the_whole_and_are_named(host, vae, decode, monkeypatch):
     assert "Decoded in parts that overlap" in said
 
 
+def test_a_tall_picture_is_cut_as_a_wide_one_that_lies_on_its_side(vae, decode):
+    sizes = {}
+    for latents in (noise(1, 40, 52), noise(1, 52, 40)):
+        seen = sizes.setdefault(latents.shape[-2:], [])
+
+        def look(_module, inputs, seen=seen):
+            seen.append(tuple(inputs[0].shape[-2:]))
+
+        with vae.first_stage_model.decoder.register_forward_pre_hook(look):
+            decode(latents, vae, "always")
+    wide, tall = sizes.values()
+    assert sorted(size[::-1] for size in tall) == sorted(wide)
+    assert len(wide) > 1
+
+
 def test_out_of_memory_goes_on_in_parts_unless_told_not_to(vae, decode):
     def no_room_for_the_whole(_module, inputs):
         if inputs[0].shape[-1] > 50:

@@ -52,11 +52,11 @@ def test_a_disk_that_is_full_in_mid_cache_keeps_what_is_there(tmp_path):
     assert [len(part.get(key)) for key in sizes] == list(sizes.values())
 
 
-def saved(config, network, step: int):
+def saved(config, network, step: int, keep: int = 3):
     """A checkpoint of a network that has not moved."""
     optimizer, average = make_optimizer(network, config), Average(network, 0.9)
     state = {"progress": {"step": step}}
-    return save_checkpoint(config.train.out, step, network, optimizer, average, state, True, 3)
+    return save_checkpoint(config.train.out, step, network, optimizer, average, state, True, keep)
 
 
 def test_a_disk_that_is_full_while_saving_keeps_the_checkpoint_before(config, tmp_path):
@@ -70,6 +70,26 @@ def test_a_disk_that_is_full_while_saving_keeps_the_checkpoint_before(config, tm
     with full_disk(100_000), pytest.raises(DataError, match=r"mine\.safetensors cannot be written"):
         export(config, target, False, torch.float32)
     assert not list(tmp_path.glob("mine*"))
+
+
+def test_a_kill_while_an_old_checkpoint_is_removed_leaves_no_half_of_it(config, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def half(path, **_):
+        if path.exists():
+            next(path.glob("*.pt")).unlink()
+            raise Killed
+
+    network = build_network(config)
+    saved(config, network, 1)
+    monkeypatch.setattr("fantasyid.training.checkpoint.shutil.rmtree", half)
+    with pytest.raises(Killed):
+        saved(config, network, 2, keep=1)
+    (last,) = checkpoints(config.train.out)
+    assert last.name == "checkpoint-000002"
+    others = [path for path in config.train.out.iterdir() if path != last]
+    assert [path.suffix for path in others] == [".partial"]  # which the next start clears away
 
 
 def test_a_full_disk_is_no_fault_of_the_clip(tmp_path):

@@ -70,3 +70,5 @@ def test_killed_at_random_moments_it_ends_as_an_unbroken_run(config, tmp_path, l
     process.join(600)
     assert process.exitcode == 0
     assert_same(tmp_path / "whole", tmp_path / "killed")
+    left = [sorted(path.name for path in c.train.out.iterdir()) for c in (whole, killed)]
+    assert left[0] == left[1]
