@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import shutil
@@ -187,6 +188,28 @@ def server(comfyui_path: Path, host_base: Path, tiny: TinyModels, photo: Path) -
     assert photo.is_file()
     with Server(comfyui_path, host_base, "--cpu") as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def another_server(comfyui_path: Path, host_base: Path) -> Iterator[Callable[[], Server]]:
+    """`another_server()`: a second one on the same folders, which caches nothing between prompts.
+
+    Started when it is asked for, and anew where a test has killed it.
+    """
+    with contextlib.ExitStack() as ends:
+        running: list[Server] = []
+
+        def start() -> Server:
+            process = running[-1].process if running else None
+            if process is None or process.poll() is not None:
+                log = host_base / "another.log"
+                options = ("--cpu", "--cache-none")
+                running.append(
+                    ends.enter_context(Server(comfyui_path, host_base, *options, log=log))
+                )
+            return running[-1]
+
+        yield start
 
 
 @pytest.fixture(scope="session")

@@ -90,7 +90,7 @@ def test_what_cannot_work_is_refused_before_the_first_step(host, loaded, parts, 
 
 
 def test_a_probe_as_long_as_the_run_leaves_its_last_step(host, loaded, parts):
-    long, last = (choose(host, loaded, parts, probe_steps=n) for n in (99, 4))
+    long, last = (choose(host, loaded, parts, probe_steps=n, takes=2) for n in (99, 4))
     assert torch.equal(long[0]["samples"], last[0]["samples"])
     assert long[1] == last[1]
 

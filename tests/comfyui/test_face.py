@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 BLANK = torch.full((1, 512, 512, 3), 0.4)
 
 
-def test_a_batch_gives_a_crop_and_boxes_per_image(host, photo_image):
+def test_a_batch_gives_a_crop_and_boxes_per_image(host, photo_image, aligned):
     batch = torch.cat([photo_image, photo_image.flip(2)])
     face, crops, boxes, preview, report = align(host, batch)
     assert crops.shape == (2, 512, 512, 3)
@@ -25,12 +25,11 @@ def test_a_batch_gives_a_crop_and_boxes_per_image(host, photo_image):
     assert "2 of 2 images have a face" in report
     assert "face output is that of image 0" in report
     assert torch.equal(face.images, crops[:1])
-    alone = align(host, photo_image)
-    assert torch.equal(alone[1], crops[:1])
+    assert torch.equal(aligned[1], crops[:1])
 
 
-def test_the_face_carries_its_box_and_points(host, photo_image):
-    face, _, boxes, *_ = align(host, photo_image)
+def test_the_face_carries_its_box_and_points(aligned):
+    face, _, boxes, *_ = aligned
     x0, y0, x1, _ = face.box
     assert (x0, y0) == (boxes[0][0]["x"], boxes[0][0]["y"])
     assert face.points.shape == (5, 2)
@@ -65,8 +64,8 @@ def test_stop_names_the_image_and_skipping_all_is_refused(host, photo_image):
     assert "NO IDENTITY" in report
 
 
-def test_padding_shows_more_and_one_is_the_released_crop(host, photo_image):
-    released = align(host, photo_image)[1]
+def test_padding_shows_more_and_one_is_the_released_crop(host, photo_image, aligned):
+    released = aligned[1]
     assert torch.equal(align(host, photo_image, padding=1.0)[1], released)
     wide = align(host, photo_image, padding=2.0)[1]
     inner = torch.nn.functional.interpolate(
@@ -212,10 +211,10 @@ def test_what_is_no_photo_is_refused_in_words(host, image, words):
         align(host, image)
 
 
-def test_grey_and_transparent_photos_are_read(host, photo_image):
+def test_grey_and_transparent_photos_are_read(host, photo_image, aligned):
     grey = photo_image.mean(-1, keepdim=True)
     assert align(host, grey)[1].shape == (1, 512, 512, 3)
     clear = torch.cat([photo_image, torch.rand(1, 512, 512, 1)], dim=-1)
-    assert torch.equal(align(host, clear)[1], align(host, photo_image)[1])
+    assert torch.equal(align(host, clear)[1], aligned[1])
     odd = photo_image[:, :511, :333]
     assert align(host, odd)[1].shape == (1, 512, 512, 3)

@@ -101,10 +101,7 @@ def test_many_prompts_leave_nothing(comfyui_path, host_base, tiny, graph, capsys
     assert files_end <= files
 
 
-def test_two_servers_on_one_output_folder_lose_nothing(
-    comfyui_path, host_base, server, client, graph
-):
-    assert server.process is not None
+def test_two_servers_on_one_output_folder_lose_nothing(host_base, another_server, client, graph):
     saving = {key: copy.deepcopy(graph[key]) for key in ("1", "4", "5", "6")}
     saving["save"] = {
         "class_type": "FantasyIDSaveIdentity",
@@ -118,12 +115,11 @@ def test_two_servers_on_one_output_folder_lose_nothing(
             assert run.ending == "execution_success", run.errors
             paths.append(str(saved_file(host_base, run, "save")))
 
-    with Server(comfyui_path, host_base, "--cpu", log=host_base / "other.log") as other:
-        pair = [(client, "one"), (Client(other), "two")]
-        threads = [threading.Thread(target=save, args=each) for each in pair]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+    pair = [(client, "one"), (Client(another_server()), "two")]
+    threads = [threading.Thread(target=save, args=each) for each in pair]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     notes = {read_identity(Path(path)).provenance.note for path in paths}
     assert notes == {f"{who} {number}" for who in ("one", "two") for number in range(SAVES)}

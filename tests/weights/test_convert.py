@@ -126,7 +126,7 @@ def test_values_too_large_for_the_precision_stop_it(tmp_path, files, released):
 
 @pytest.mark.parametrize("legacy", [False, True])
 def test_a_bin_file_gives_the_same_tensors(tmp_path, files, released, legacy, monkeypatch):
-    monkeypatch.setattr(sources, "MAX_MAPPED_BYTES", 100_000)  # the map is renewed many times
+    monkeypatch.setattr(sources, "MAX_MAPPED_BYTES", 1_000_000)  # the map is renewed many times
     other = tmp_path / "bin"
     other.mkdir()
     content = dict(released)

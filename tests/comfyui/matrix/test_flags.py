@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -24,16 +25,18 @@ def latent_of(client: Client, base: Path) -> torch.Tensor:
 
 @pytest.mark.parametrize("flag", ["--lowvram", "--novram", "--cache-none"])
 def test_a_server_with_a_flag_gives_the_same_video(
-    client, comfyui_path, host_base, flag, compatible
+    client, comfyui_path, host_base, another_server, flag, compatible
 ):
-    device = ["--cpu"]
-    if flag in NEEDS_GPU:
-        if not torch.cuda.is_available():
-            pytest.skip(f"the host takes either {flag} or --cpu, and there is no GPU here")
-        device = []
+    if flag in NEEDS_GPU and not torch.cuda.is_available():
+        pytest.skip(f"the host takes either {flag} or --cpu, and there is no GPU here")
     expected = latent_of(client, host_base)
-    log = host_base / "flag.log"
-    with Server(comfyui_path, host_base, *device, flag, log=log) as running:
+    with contextlib.ExitStack() as end:
+        if flag in NEEDS_GPU:
+            log = host_base / "flag.log"
+            running = end.enter_context(Server(comfyui_path, host_base, flag, log=log))
+        else:
+            running = another_server()
+            assert flag in running.command
         flagged = Client(running)
         found = latent_of(flagged, host_base)
         again = latent_of(flagged, host_base)
@@ -42,4 +45,4 @@ def test_a_server_with_a_flag_gives_the_same_video(
         torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-2)
     else:
         assert torch.equal(found, expected)
-    compatible("server flags", "within 1%" if device == [] else "the same bits", f"`{flag}`")
+    compatible("server flags", "within 1%" if flag in NEEDS_GPU else "the same bits", f"`{flag}`")
