@@ -116,6 +116,7 @@ def test_dynamic_guidance_reaches_the_same_nodes_both_ways(host, loaded, conditi
     assert torch.equal(sample_in_parts(host, model, conditioned, dynamic_cfg=True), growing)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("preset", "steps"), [("balanced", 20), ("fast", 10)])
 def test_a_preset_is_a_graph_that_one_can_wire_by_hand(host, loaded, conditioned, preset, steps):
     model = loaded["model"]

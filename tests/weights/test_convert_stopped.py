@@ -45,7 +45,9 @@ def whole(folder, tmp_path_factory) -> bytes:
 
 @settings(max_examples=12, deadline=None, derandomize=True)
 @given(stops=st.lists(st.integers(0, 500), min_size=1, max_size=3))
-def test_stopped_anywhere_it_goes_on_and_gives_the_same_file(folder, whole, tmp_path_factory, stops):
+def test_stopped_anywhere_it_goes_on_and_gives_the_same_file(
+    folder, whole, tmp_path_factory, stops
+):
     two = tmp_path_factory.mktemp("out") / "a.safetensors"
     for count in stops:
         try:
