@@ -7,13 +7,20 @@ import { app } from "../../scripts/app.js";
 const OURS = /^FantasyID/;
 const OPEN_GRAPH = "fantasyid.open_graph";
 const HIGHEST_PX = 168;
+const AFTER_RUN_MS = 100;
 
-/* ---- texts: by the host's own message, which it sends to nodes that run and to no cached one */
+/* ---- texts: by the host's own message, which it sends to nodes that run and to no cached one, and
+ * whose texts newer frontends take away when the run has ended */
 
 function write(node, text) {
     if (!text || node.graph !== app.canvas.graph) return;
+    node.fantasyidText = text;
     const detail = { nodeId: String(node.id), text };
     api.dispatchEvent(new CustomEvent("progress_text", { detail }));
+}
+
+function writeAgain() {
+    for (const node of app.canvas.graph?.nodes ?? []) write(node, node.fantasyidText);
 }
 
 const textOf = (output) => [output?.text ?? []].flat().join("\n");
@@ -80,8 +87,8 @@ function addPicker(node) {
         }
     };
     const fill = () => {
-        const { values } = files.options;
-        grid.replaceChildren(...(values instanceof Array ? values : []).map((name) => {
+        const names = new Set([...files.options.values ?? [], files.value]); // R lists new ones
+        grid.replaceChildren(...[...names].map((name) => {
             const one = document.createElement("button");
             one.title = name;
             one.style.cssText = `all: unset; cursor: pointer; width: 76px; font: 10px sans-serif;
@@ -96,7 +103,7 @@ function addPicker(node) {
         mark();
     };
     const size = () => HIGHEST_PX;
-    const options = { serialize: false, getMinHeight: size, getMaxHeight: size };
+    const options = { serialize: false, hideOnZoom: false, getMinHeight: size, getMaxHeight: size };
     const widget = node.addDOMWidget("identities", "fantasyid_identities", grid, options);
     widget.serialize = false;
     const chosen = files.callback;
@@ -168,6 +175,9 @@ app.registerExtension({
             const way = Math.hypot(event.clientX - from[0], event.clientY - from[1]);
             if (way < 5) chooseFace(event);
         }, true);
+        for (const end of ["success", "error", "interrupted"]) {
+            api.addEventListener(`execution_${end}`, () => setTimeout(writeAgain, AFTER_RUN_MS));
+        }
         window.addEventListener("beforeunload", () => {
             sessionStorage.setItem(OPEN_GRAPH, app.graph?.id ?? "");
         });

@@ -14,6 +14,7 @@ from itertools import combinations, pairwise
 from pathlib import Path
 
 import pytest
+
 from browser.pages import ARTIFACTS, SMALL_VIDEO, run_graph, set_widgets
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,7 +47,7 @@ BOXES = """async (vue) => {
 WIRES = """() => {
     const { graph } = window.app, pen = document.createElement('canvas').getContext('2d');
     pen.lineWidth = 8;
-    const ends = [...graph._links.values()], turns = [...graph.reroutes.values()], found = {};
+    const ends = [...graph.links.values()], turns = [...graph.reroutes.values()], found = {};
     const rim = 12, step = 8, title = window.LiteGraph.NODE_TITLE_HEIGHT;
     for (const node of graph._nodes) for (const wire of [...ends, ...turns]) {
         if (!wire.path) continue;
