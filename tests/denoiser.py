@@ -68,7 +68,8 @@ class Taps:
         for i, block in enumerate(blocks):
             # Made before the injection's own hooks, so it sees the block's plain output.
             self._keep(block, lambda out, i=i: {f"block{i}": out[0], f"text{i}": out[1]})
-            self._keep(self._injectors[i], lambda out, i=i: {f"residual{i}": out})
+            # A copy: the video is added to it in its place.
+            self._keep(self._injectors[i], lambda out, i=i: {f"residual{i}": out.clone()})
             hook = block.register_forward_pre_hook(
                 lambda _m, _a, into, i=i: self._enter_block(i, **into), with_kwargs=True
             )

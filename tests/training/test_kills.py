@@ -17,7 +17,7 @@ from fantasyid.training.checkpoint import EMA, OPTIMIZER, WEIGHTS, checkpoints
 from .conftest import assert_same, but, cache_of, rows_of
 
 # More on request: 100 take about four minutes.
-KILLS = int(os.environ.get("FANTASYID_TEST_KILLS", "8"))
+KILLS = int(os.environ.get("FANTASYID_TEST_KILLS", "6"))
 
 
 @pytest.fixture(scope="module")
