@@ -1,7 +1,8 @@
 """Pictures of what `presets.py` found; needs matplotlib.
 
     python benchmarks/preset_pictures.py --results results/results.json --picture front.png
-    python benchmarks/preset_pictures.py --results dials/results.json --picture dials.png --dials
+    python benchmarks/preset_pictures.py --results dials/results.json --picture dials.png \\
+        --dials strength looks
 
 The first shows likeness and motion over the calls of the transformer, with 95 % intervals; the
 second likeness and motion over each dial.
@@ -35,7 +36,7 @@ def _bars(axes: Any, x: list[float], rows: list[dict[str, Any]], name: str, **ho
 
 def draw_front(pyplot: Any, results: list[dict[str, Any]]) -> Any:
     """Likeness and motion over calls; the band is the interval of the exact run."""
-    figure, panels = pyplot.subplots(1, 2, figsize=(11, 4.4))
+    figure, panels = pyplot.subplots(1, 2, figsize=(9.6, 4.0))
     for axes, (name, words) in zip(panels, MEASURES[:2], strict=True):
         axes.axhspan(*results[0][name][1:], color="0.92")
         for number, row in enumerate(results):
@@ -54,11 +55,13 @@ def draw_front(pyplot: Any, results: list[dict[str, Any]]) -> Any:
     return figure
 
 
-def draw_dials(pyplot: Any, results: list[dict[str, Any]]) -> Any:
+def draw_dials(pyplot: Any, results: list[dict[str, Any]], names: list[str]) -> Any:
     """A column per dial; the released setting is part of every curve."""
-    figure, grid = pyplot.subplots(2, len(DIALS), figsize=(2.2 * len(DIALS), 4.6), sharey="row")
-    for column, (dial, released) in enumerate(DIALS.items()):
-        points = [(released, results[0])]
+    figure, grid = pyplot.subplots(
+        2, len(names), figsize=(0.9 + 1.1 * len(names), 3.2), sharey="row", squeeze=False
+    )
+    for column, dial in enumerate(names):
+        points = [(DIALS[dial], results[0])]
         for row in results[1:]:
             found = re.fullmatch(rf"{dial} ([\d.]+)", row["setting"])
             if found:
@@ -67,8 +70,9 @@ def draw_dials(pyplot: Any, results: list[dict[str, Any]]) -> Any:
         x, rows = [p[0] for p in points], [p[1] for p in points]
         for axes, (name, words) in zip(grid[:, column], (MEASURES[0], MEASURES[2]), strict=True):
             _bars(axes, x, rows, name, fmt="o-")
-            axes.axvline(released, color="0.8", linewidth=1)
+            axes.axvline(DIALS[dial], color="0.8", linewidth=1)
             axes.set(ylabel="" if column else words)
+            axes.tick_params(labelsize=7)
         grid[1, column].set_xlabel(dial)
     return figure
 
@@ -80,11 +84,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--picture", type=Path, required=True)
-    parser.add_argument("--dials", action="store_true")
+    parser.add_argument("--dials", nargs="+", choices=DIALS, help="these dials, not the front")
     options = parser.parse_args()
     known = json.loads(options.results.read_text())
     results = [{"setting": name, **row} for name, row in known.items()]
-    figure = (draw_dials if options.dials else draw_front)(pyplot, results)
+    if options.dials:
+        figure = draw_dials(pyplot, results, options.dials)
+    else:
+        figure = draw_front(pyplot, results)
     figure.tight_layout()
     figure.savefig(options.picture, dpi=100)
 

@@ -52,8 +52,6 @@ SETTINGS = (
     Setting("16 steps, cfg to 0.5", 16, cfg_end=0.5),
     Setting("12 steps", 12),
     Setting("25 steps", 25),
-    Setting("25 steps, cfg to 0.6", 25, cfg_end=0.6),
-    Setting("EasyCache 2", threshold=2.0),
 )
 DIALS = (
     Setting("released", 20),

@@ -8,6 +8,8 @@ const OURS = /^FantasyID/;
 const OPEN_GRAPH = "fantasyid.open_graph";
 const HIGHEST_PX = 168;
 const AFTER_RUN_MS = 100;
+const LONGEST_HEADER = 1 << 20; // bytes; a file may claim what it likes
+const LARGEST_PICTURE = 1 << 20; // pixels
 
 /* ---- texts: by the host's own message, which it sends to nodes that run and to no cached one, and
  * whose texts newer frontends take away when the run has ended */
@@ -62,10 +64,12 @@ async function bytesOf(address, first, end) {
 async function thumbnail(canvas, name) {
     const address = addressOf(name);
     const length = Number(new DataView(await bytesOf(address, 0, 8)).getBigUint64(0, true));
+    if (length > LONGEST_HEADER) return;
     const header = JSON.parse(new TextDecoder().decode(await bytesOf(address, 8, 8 + length)));
     if (!header.thumbnail) return;
     const [, height, width] = header.thumbnail.shape;
     const [first, end] = header.thumbnail.data_offsets.map((place) => place + 8 + length);
+    if (height * width > LARGEST_PICTURE || end - first !== 3 * height * width) return;
     const rgb = new Uint8Array(await bytesOf(address, first, end));
     const picture = new ImageData(width, height);
     for (let i = 0; i < width * height; i++) {
