@@ -37,8 +37,9 @@ CLOSE = """() => { const { canvas } = window.app; canvas.ds.scale = 2;
     canvas.ds.offset = [-350, -450]; canvas.setDirty(true, true); }"""
 WIDGET = """([kind, name]) => window.app.graph._nodes.find(n => n.type === kind)
     .widgets.find(w => w.name === name).value"""
-PAINTED = """() => [...document.querySelectorAll('.fantasyid-identities canvas')].map(c =>
-    [...c.getContext('2d').getImageData(0, 0, 128, 128).data].filter((_, i) => i % 4 < 3))"""
+PAINTED = """() => [...document.querySelectorAll('.fantasyid-identities [title^=people] canvas')]
+    .map(c => [...c.getContext('2d').getImageData(0, 0, 128, 128).data]
+        .filter((_, i) => i % 4 < 3))"""
 
 
 def shown(page) -> dict[str, str]:
@@ -91,7 +92,7 @@ def test_pictures_choose_and_texts_stay(saved, page, two_people, vue):
     page.wait_for_function(f"() => ({PAINTED})().every(p => p.some(v => v))", timeout=60_000)
     for pixels, person in zip(page.evaluate(PAINTED), saved, strict=True):
         assert np.array_equal(pixels, (person.thumbnail * 255).round().flatten().int().tolist())
-    page.locator(".fantasyid-identities button").nth(1).click()
+    page.locator(f".fantasyid-identities [title='{SAVED[1]}']").click()
     assert page.evaluate(WIDGET, ["FantasyIDLoadIdentity", "file"]) == SAVED[1]
     # The chosen one and the face are loaded, and every node says so.
     run_graph(page, "widgets")
