@@ -18,6 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+FOLDER = Path(__file__).resolve().parent
 # Runs in a fresh interpreter.
 PROBE = """
 import importlib, json, pathlib, sys, time, warnings
@@ -26,7 +27,7 @@ folder, comfyui, base, project = sys.argv[1:5]
 sys.path.insert(0, folder)
 import host
 project = pathlib.Path(project)
-host.start_host(pathlib.Path(comfyui), pathlib.Path(base), project=project)
+host.start_host(pathlib.Path(comfyui), pathlib.Path(base) if base else None, project=project)
 known, start = set(), []
 before = lambda: (known.update(sys.modules), start.append(time.perf_counter()))
 host.load_extension(before, project)
@@ -35,21 +36,27 @@ new = [m for m in sys.modules if m not in known and "/" not in m]
 torch_modules = [m for m in new if m.split(".")[0] in ("torch", "torchvision")]
 packages = sorted({m.split(".")[0] for m in new})
 
-import stages
-with importlib.import_module("torch").inference_mode():
-    seconds.update(stages.timed(importlib.import_module("nodes").NODE_CLASS_MAPPINGS))
+if base:
+    import stages
+    with importlib.import_module("torch").inference_mode():
+        seconds.update(stages.timed(importlib.import_module("nodes").NODE_CLASS_MAPPINGS))
 print("\\nRESULT" + json.dumps({"seconds": seconds, "torch": torch_modules, "packages": packages}))
 """
 
 
-def probe(comfyui: Path, base: Path, project: Path) -> dict[str, Any]:
-    """One fresh start of the host with the extension, and its stages."""
-    command = [sys.executable, "-c", PROBE, str(FOLDER), str(comfyui), str(base), str(project)]
+def probe(comfyui: Path, base: Path | None = None, project: Path = FOLDER.parent) -> dict[str, Any]:
+    """One fresh start of the host with the extension; with `base`, its stages on models there."""
+    command = [
+        sys.executable,
+        "-c",
+        PROBE,
+        str(FOLDER),
+        str(comfyui),
+        str(base or ""),
+        str(project),
+    ]
     run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(run.stdout.rsplit("RESULT", 1)[1])
-
-
-FOLDER = Path(__file__).resolve().parent
 
 
 def main() -> None:

@@ -85,7 +85,8 @@ def test_a_command_takes_what_scripts_give_it(command, monkeypatch, capsys):
     """Run as Python runs a module or a file, in this process: its imports take seconds."""
     target, *rest = command.removeprefix("-m ").split()
     monkeypatch.setattr(sys, "argv", [target, *rest, "--help"])
-    monkeypatch.delitem(sys.modules, target, raising=False)
+    for module in (target, f"{target}.__main__"):  # one that is run is not imported before
+        monkeypatch.delitem(sys.modules, module, raising=False)
     run = runpy.run_module if command.startswith("-m ") else runpy.run_path
     monkeypatch.chdir(ROOT)
     with pytest.raises(SystemExit) as end:
