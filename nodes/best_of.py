@@ -49,17 +49,17 @@ class FantasyIDBestOf(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "probe_steps",
-                    default=10,
+                    default=20,
                     min=1,
                     max=999,
                     tooltip="Steps of each seed before one is chosen. More shows the face better "
-                    "and costs more; a fifth of the schedule is a good start.",
+                    "and costs more; two fifths of the schedule is a good start.",
                 ),
                 inputs.share(
                     "likeness",
-                    0.5,
+                    1.0,
                     "What makes a take good: 1 is likeness to the reference alone, 0 is "
-                    "motion of the face alone; start with 0.5. Above 0 it needs a recogniser and "
+                    "motion of the face alone; start with 1. Above 0 it needs a recogniser and "
                     "a reference.",
                 ),
                 io.Float.Input(
