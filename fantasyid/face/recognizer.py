@@ -88,7 +88,6 @@ def find_recognizer(choice: str, roots: Sequence[Path]) -> Path:
             f'the face recogniser is "{choice}", expected one of: {", ".join(CHOICES)}'
         )
     wanted = list(_FILES) if choice == AUTO else [choice]
-    looked: list[str] = []
     for name in wanted:
         pack, file = _FILES[name]
         for root in roots:
@@ -97,12 +96,13 @@ def find_recognizer(choice: str, roots: Sequence[Path]) -> Path:
                 for path in (folder / file, folder / pack / file):
                     if path.is_file():
                         return path
-                looked.append(str(folder / file))
     source = _SOURCES[AURAFACE if choice == AUTO else choice]
     place = roots[0] / "models" / _FILES[AURAFACE if choice == AUTO else choice][0] if roots else ""
     raise FileNotFoundError(
-        f"no face recogniser file; looked for: {', '.join(looked)}. To have RS and IFS, {source} "
-        f"and put it into {place}"
+        f"no face recogniser file; looked for: "
+        f"{', '.join('/'.join(_FILES[name]) for name in wanted)}, below "
+        f"{', '.join(map(str, roots)) or 'no folder'} and in their folders models. To have RS and "
+        f"IFS, {source} and put it into {place}"
     )
 
 
