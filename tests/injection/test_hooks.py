@@ -232,3 +232,21 @@ def test_nothing_to_add_leaves_no_hook():
     blocks = nn.ModuleList(nn.Identity() for _ in range(4))
     with injected(blocks, [BlockHook(), BlockHook()]):
         assert not any(block._forward_hooks for block in blocks)
+
+
+@torch.no_grad()
+def test_a_rounded_residual_does_not_round_what_it_is_added_to():
+    """As in a validation under autocast, where injectors give bfloat16 and blocks float32."""
+    inputs = torch.Generator().manual_seed(3)
+    injectors, tokens = LayerInjectors(CONFIG), torch.randn(1, 7, 256, generator=inputs)
+    nn.init.normal_(injectors.in_order()[0].to_out.weight, std=0.1, generator=inputs)
+    hook = identity_hooks(injectors, LayerKeysValues(CONFIG)(tokens))[0]
+    video, text = (torch.randn(1, n, DIM, generator=inputs) for n in (12, 5))
+    before = video.clone()
+    with torch.autocast("cpu", torch.bfloat16):
+        residual = hook.groups[0][0](video, hook.groups[0][1])
+        added, unchanged = hook(nn.Identity(), (), (video, text))
+    assert residual.dtype == torch.bfloat16
+    assert torch.equal(added, before + residual)
+    assert torch.equal(video, before)
+    assert unchanged is text
