@@ -38,12 +38,12 @@ COLORS = ("#4f8f86", "#3f789e", "#8888AA", "#88AA88", "#b58b2a", "#a4574c")
 LEFT, TOP, GAP, COLUMN_GAP, HEAD = 20, 30, 60, 30, 110
 # What a node shows needs room that its widgets alone would not take.
 HEIGHTS = {
-    "CLIPTextEncode": 150, "LoadImage": 360, "LoadVideo": 380,
+    "CLIPTextEncode": 150, "LoadImage": 360, "LoadVideo": 500,
     "FantasyIDAlignFace": 640, "FantasyIDFaceVertices": 240, "FantasyIDFromPhoto": 650,
     "FantasyIDFuse": 146, "FantasyIDVerticesToMesh": 302, "SaveGLB": 480, "SaveVideo": 400,
     "FantasyIDMultiView": 700, "PreviewImage": 326, "FantasyIDInjectionReport": 360,
     "FantasyIDEditGeometry": 760, "Preview3D": 460, "FantasyIDCombine": 222,
-    "FantasyIDInspectIdentity": 480, "FantasyIDMetrics": 620, "FantasyIDDoctor": 420,
+    "FantasyIDInspectIdentity": 480, "FantasyIDMetrics": 720, "FantasyIDDoctor": 420,
     "FantasyIDDownload": 520, "PreviewAny": 620, "FantasyIDCompare": 620, "FantasyIDBestOf": 760,
     "FantasyIDLoadIdentity": 600, "FantasyIDLoader": 500,
 }  # fmt: skip
