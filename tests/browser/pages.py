@@ -90,6 +90,8 @@ def run_graph(page: Any, name: str) -> None:
     """Press Run and wait for the end, which must be a good one."""
     page.evaluate(WATCH_ENDINGS)
     page.evaluate("async () => await window.app.queuePrompt(0, 1)")
+    refused = page.evaluate("() => window.app.lastNodeErrors")
+    assert not refused, (name, refused)  # nothing runs then, and nothing ends
     page.wait_for_function("() => window.__endings.length > 0", timeout=600_000)
     ending, detail = page.evaluate("() => window.__endings[0]")
     assert ending == "execution_success", (name, detail)
