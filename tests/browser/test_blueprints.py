@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from browser.pages import ARTIFACTS, SMALL_VIDEO, run_graph, set_widgets
 
 TERMS = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from browser.pages import ARTIFACTS
 
 # The place of the node's title on the screen, where a user clicks to select it.

@@ -84,8 +84,10 @@ def test_many_prompts_leave_nothing(comfyui_path, host_base, tiny, graph, capsys
         after = reference()
     # The most of the first quarter and of the last: from one prompt to the next memory goes up and
     # down by a tenth, with what the host has just unloaded and what the allocator gave back.
+    # Of threads and files the least of the last: a connection that is about to close is no leak.
     memory, threads, files = map(max, zip(*seen[:SETTLED], strict=True))
-    memory_end, threads_end, files_end = map(max, zip(*seen[-SETTLED:], strict=True))
+    memory_end = max(state[0] for state in seen[-SETTLED:])
+    threads_end, files_end = (min(state[which] for state in seen[-SETTLED:]) for which in (1, 2))
     with capsys.disabled():
         sys.stdout.write(
             f"\n{PROMPTS} prompts, {endings.count('execution_interrupted')} stopped: "
