@@ -1,6 +1,6 @@
 """Training steps against the same transformer's bare forward and backward, and waiting for data.
 
-    python benchmarks/training.py [--heads 8] [--blocks 4] [--frames 17] [--side 192] [--batch 4]
+    python benchmarks/training.py [--heads 8] [--blocks 4] [--frames 33] [--side 256] [--batch 1]
 
 The base is trained whole, on a cache of drawn numbers. Both works take turns in one process on one
 thread; a step is all that the loop does: a batch from the cache, the adapter, the loss, gradients,
@@ -27,7 +27,7 @@ CLIPS, VIEWS, DRAWS = 16, 6, 2
 def main() -> None:
     """Print what was measured."""
     options = arguments(
-        __doc__, heads=8, blocks=4, frames=17, side=192, batch=4, references=1, text=226,
+        __doc__, heads=8, blocks=4, frames=33, side=256, batch=1, references=1, text=226,
         context=0, rounds=5,
     )  # fmt: skip
     import sys
