@@ -82,6 +82,12 @@ def hooks_on(transformer: nn.Module) -> list[str]:
     return [n for n, m in transformer.named_modules() if any(vars(m).get(k) for k in kinds)]
 
 
+def holds_tensors(injection: Any) -> bool:
+    """Whether anything of a run is still on a device."""
+    hooks = [hook for hooks in injection._hooks.values() for hook in hooks]
+    return bool(injection._kept) or any(hook.groups for hook in hooks)
+
+
 def differences(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """What is new, gone or changed."""
     keys = {*before, *after}

@@ -1,9 +1,10 @@
-"""Write the English words of every node from its schema: the locale, and missing help pages.
+"""Begin the words of new nodes from their schemas: the help page, and what is to be translated.
 
-    COMFYUI_PATH=/path/to/ComfyUI python tools/new_node_words.py
+    COMFYUI_PATH=/path/to/ComfyUI python tools/new_node_words.py [LANGUAGE]
 
-`locales/en/nodeDefs.json` is made anew. A help page is only begun where there is none: inputs and
-outputs with their tooltips, to be written out by hand.
+A help page is begun where there is none: inputs and outputs with their tooltips, to be written out
+by hand. With a LANGUAGE, such as zh, its locale gets the English words of every node that it lacks,
+to be translated. English needs no locale: ComfyUI shows the words of the schema.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-LOCALE, PAGES = ROOT / "locales" / "en" / "nodeDefs.json", ROOT / "web" / "docs"
+LOCALES, PAGES = ROOT / "locales", ROOT / "web" / "docs"
 
 
 def words_of(schema: Any) -> dict[str, Any]:
@@ -77,12 +78,18 @@ def load_schemas(comfyui: Path) -> dict[str, Any]:
 
 def main() -> int:
     """Write what is missing, and say what was written."""
+    languages = sys.argv[1:]
     comfyui = Path(os.environ.get("COMFYUI_PATH", ROOT / ".host" / "ComfyUI"))
     if not (comfyui / "main.py").is_file():
         sys.stderr.write(f"There is no ComfyUI in {comfyui}: set COMFYUI_PATH.\n")
         return 2
     words = {node: words_of(schema) for node, schema in load_schemas(comfyui).items()}
-    LOCALE.write_text(json.dumps(words, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    for language in languages:
+        path = LOCALES / language / "nodeDefs.json"
+        there = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+        path.parent.mkdir(exist_ok=True)
+        found = there | {node: entry for node, entry in words.items() if node not in there}
+        path.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", "utf-8")
     for node, entry in words.items():
         page = PAGES / node / "en.md"
         if not page.is_file():

@@ -58,12 +58,6 @@ class IdentityInjection:
             self.recorder.note(call.sigma, call.cond_or_uncond, norms)
         return output
 
-    @property
-    def holds_tensors(self) -> bool:
-        """Whether anything of a run is still on a device."""
-        hooks = [hook for hooks in self._hooks.values() for hook in hooks]
-        return bool(self._kept) or any(hook.groups for hook in hooks)
-
     def begin(self, _patcher: Any = None) -> None:
         """Called by the host before a run."""
         self._reached.clear()

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from ..cogvideox.config import HEAD_DIM
 
 FLOAT_BYTES = 4
-PIXELS_PER_CELL, PIXELS_PER_TOKEN, FRAMES_PER_LATENT = 8, 16, 4
+PIXELS_PER_CELL, FRAMES_PER_LATENT = 8, 4
 LATENT_CHANNELS = 16
 TEXT_TOKENS = 226
 # The host tries these numbers of queries at a time until four score tensors fit.

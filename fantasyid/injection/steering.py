@@ -25,7 +25,6 @@ PRESET_LINES = {LIKENESS: (1.0, 1.0), BALANCED: (0.6, 1.0), MOTION: (0.2, 0.8), 
 PRESET_SHARES = {BALANCED: 0.8, MOTION: 0.5}
 OWN = -1  # each block has the injector of its own layer
 FRAMES_PER_LATENT = 4
-PIXELS_PER_TOKEN = 16
 
 Curve = Callable[[float], float]
 

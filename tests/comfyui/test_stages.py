@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from host_graph import apply, conditioning, sample, sample_in_parts
+from host_traces import holds_tensors
 
 pytestmark = pytest.mark.slow
 
@@ -89,4 +90,4 @@ def test_keys_and_values_are_dropped_after_the_run(host, ours, loaded, identity,
     sample(host, model, conditioned)
     key = ours("fantasyid.comfyui.injection").IDENTITY_KEY
     (injection,) = model.get_wrappers("apply_model", key)
-    assert not injection.holds_tensors
+    assert not holds_tensors(injection)

@@ -1,6 +1,7 @@
 """Every node has its words: tooltips, locale entries, help pages, and a workflow to see it in.
 
-English is demanded. Chinese may follow later; where it is there, it names nothing unknown.
+English is demanded, in the schemas and the help pages. Chinese may follow later; where it is there,
+it names nothing unknown.
 """
 
 from __future__ import annotations
@@ -115,10 +116,6 @@ def test_every_node_and_every_input_explains_itself(spoken, schemas):
     assert silent == []
 
 
-def test_the_english_locale_says_what_the_nodes_say(spoken):
-    assert locale("en") == spoken, "run python tools/new_node_words.py"
-
-
 def test_the_chinese_locale_names_nothing_unknown(spoken):
     unknown, foreign = [], []
     for name, words in locale("zh").items():
@@ -214,7 +211,8 @@ def test_every_workflow_is_a_numbered_template_with_a_picture_in_the_documents()
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_the_host_serves_names_and_help_pages(server, language):
     served = server.host.get("/i18n")[language]
-    assert locale(language).items() <= served["nodeDefs"].items()
+    if language != "en":  # in English the frontend shows the words of the schemas
+        assert locale(language).items() <= served["nodeDefs"].items()
     assert locale(language, "main")["nodeCategories"].items() <= served["nodeCategories"].items()
     for page in DOCS.glob(f"*/{language}.md"):
         path = f"/extensions/ComfyUI-FantasyID/docs/{page.parent.name}/{page.name}"
