@@ -182,11 +182,20 @@ def photo(host_base: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(comfyui_path: Path, host_base: Path, tiny: TinyModels, photo: Path) -> Iterator[Server]:
+def frontend() -> list[str]:
+    """What the server needs to be told to serve the web UI in `FANTASYID_FRONTEND`."""
+    folder = os.environ.get("FANTASYID_FRONTEND")
+    return ["--front-end-root", folder] if folder else []
+
+
+@pytest.fixture(scope="session")
+def server(
+    comfyui_path: Path, host_base: Path, tiny: TinyModels, photo: Path, frontend: list[str]
+) -> Iterator[Server]:
     """A real ComfyUI server with the extension, tiny models and the photo."""
     assert tiny.model.is_dir()
     assert photo.is_file()
-    with Server(comfyui_path, host_base, "--cpu") as running:
+    with Server(comfyui_path, host_base, "--cpu", *frontend) as running:
         yield running
 
 

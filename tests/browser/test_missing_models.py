@@ -51,10 +51,13 @@ def test_every_file_that_a_widget_names_is_linked(path):
 
 
 @pytest.fixture(scope="module")
-def bare_page(window, comfyui_path, tmp_path_factory):
+def bare_page(window, comfyui_path, tmp_path_factory, frontend):
     """The web UI of a server whose models folder is empty."""
     base = prepare_base(tmp_path_factory.mktemp("bare"))
-    with Server(comfyui_path, base, "--cpu") as server, open_page(window, server.host.url) as page:
+    with (
+        Server(comfyui_path, base, "--cpu", *frontend) as server,
+        open_page(window, server.host.url) as page,
+    ):
         yield page
 
 
