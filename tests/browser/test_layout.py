@@ -71,7 +71,8 @@ OPEN = """async (graph) => {
 # The pictures that a run made are on the nodes: they come a moment after its end.
 PICTURES = """(vue) => Object.entries(window.app.nodeOutputs).every(([key, output]) => {
     const node = window.app.graph.getNodeById(key);
-    if (!node || !(output?.images ?? []).some(({ filename }) => filename.endsWith('.png'))) return 1;
+    const pictures = (output?.images ?? []).filter(one => one.filename.endsWith('.png'));
+    if (!node || !pictures.length) return true;
     const inside = `[data-node-id="${key}"] img`;
     const shown = vue ? [...document.querySelectorAll(inside)] : node.imgs ?? [];
     return shown.length && shown.every(one => one.complete && one.naturalWidth); })"""
