@@ -239,7 +239,7 @@ def test_ray_gives_the_same_bytes(few: Config, whole: dict[str, bytes], tmp_path
 
 @pytest.mark.skipif(
     "FANTASYID_TEST_TRUTH" not in os.environ,
-    reason="200 clips take half an hour: set FANTASYID_TEST_TRUTH to a seed",
+    reason="200 clips take ten minutes: set FANTASYID_TEST_TRUTH to a seed",
 )
 def test_of_many_drawn_clips_nearly_all_land_where_they_belong(
     models: Path, tmp_path: Path
