@@ -68,6 +68,16 @@ def test_with_consent_the_loader_finds_the_file(host, hub, models):
     assert len(hub.asked) == asked
 
 
+def test_who_wants_everything_needs_no_second_file_for_the_same_work(host, hub, models):
+    full = "T5 text encoder (fp16)"
+    assert full in run(host, EVERYTHING, accept=False)
+    (models / TARGET).parent.mkdir(parents=True, exist_ok=True)
+    (models / TARGET).write_bytes(t5_file())
+    assert full not in run(host, EVERYTHING, accept=False)
+    assert full in run(host, full, accept=False), "asked for by its name it is offered"
+    assert hub.asked == []
+
+
 def test_another_run_looks_again(host, hub, models):
     node = host.nodes.NODE_CLASS_MAPPINGS["FantasyIDDownload"]
 

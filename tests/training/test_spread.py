@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import shutil
 
@@ -16,7 +17,7 @@ from fantasyid.training.progress import METRICS
 
 from .conftest import but, cache_of, rows_of
 
-STEPS = 24
+STEPS = int(os.environ.get("FANTASYID_TEST_STEPS", "24"))  # even
 
 
 def losses(out) -> list[float]:
