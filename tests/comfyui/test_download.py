@@ -68,11 +68,13 @@ def test_with_consent_the_loader_finds_the_file(host, hub, models):
     assert len(hub.asked) == asked
 
 
-def test_who_wants_everything_needs_no_second_file_for_the_same_work(host, hub, models):
+def test_who_wants_everything_needs_no_second_file_for_the_same_work(
+    host, hub, tmp_path, monkeypatch
+):
     full = "T5 text encoder (fp16)"
+    only(monkeypatch, "text_encoders", tmp_path)
     assert full in run(host, EVERYTHING, accept=False)
-    (models / TARGET).parent.mkdir(parents=True, exist_ok=True)
-    (models / TARGET).write_bytes(t5_file())
+    (tmp_path / "t5xxl_fp8_e4m3fn.safetensors").write_bytes(t5_file())
     assert full not in run(host, EVERYTHING, accept=False)
     assert full in run(host, full, accept=False), "asked for by its name it is offered"
     assert hub.asked == []
