@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from identities import assert_same, make_identity
 
@@ -38,7 +38,6 @@ def test_one_reference_is_left_as_it_is(mode: str) -> None:
     torch.testing.assert_close(combine_tokens(one, mode, [3.0]), one)
 
 
-@settings(max_examples=20, deadline=None, derandomize=True)
 @given(count=st.integers(1, 6), seed=st.integers(0, 99))
 def test_oracles(count: int, seed: int) -> None:
     given = tokens(count, seed)
@@ -105,14 +104,12 @@ def slow_blend(a, b, amount):
     return out
 
 
-@settings(deadline=None, derandomize=True)
 @given(inside)
 def test_tokens_equal_the_plain_loop(amount):
     got = blend_tokens(A.face_tokens, B.face_tokens, amount)
     torch.testing.assert_close(got, slow_blend(A.face_tokens, B.face_tokens, amount))
 
 
-@settings(deadline=None, derandomize=True)
 @given(inside)
 def test_every_token_has_the_length_between_the_two(amount):
     got = blend_tokens(A.face_tokens, B.face_tokens, amount).norm(dim=-1)
@@ -120,7 +117,6 @@ def test_every_token_has_the_length_between_the_two(amount):
     torch.testing.assert_close(got, (1 - amount) * lengths[0] + amount * lengths[1])
 
 
-@settings(deadline=None, derandomize=True)
 @given(inside)
 def test_the_way_back_is_the_same_way(amount):
     there = blend_tokens(A.face_tokens, B.face_tokens, amount)
@@ -128,7 +124,6 @@ def test_the_way_back_is_the_same_way(amount):
     torch.testing.assert_close(there, back)
 
 
-@settings(deadline=None, derandomize=True)
 @given(inside, inside)
 def test_an_identity_and_itself_give_itself(looks, shape):
     same = blend_identities(A, A, looks, shape)
@@ -148,7 +143,6 @@ def test_both_ends_are_the_identities_themselves():
     assert blend_identities(A, B, 1.0, 1.0) is B
 
 
-@settings(deadline=None, derandomize=True)
 @given(st.sampled_from([0.0, 1.0]), inside)
 def test_looks_and_shape_are_exact_at_their_own_ends(end, other):
     looks = blend_identities(A, B, end, other)

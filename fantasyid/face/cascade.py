@@ -64,7 +64,8 @@ def detect_with_cascade(photo: Tensor) -> list[DetectedFace]:
         matrix = np.array([[scale, 0.0, 0.0], [0.0, scale, 0.0]])
         return [to_photo(face, matrix) for face in detect_with_cascade(small)]
     cascade = load_cascade()
-    if float(photo.max() - photo.min()) < _LEAST_CONTRAST:
+    gray = photo.float().mean(-1)
+    if float(gray.max() - gray.min()) < _LEAST_CONTRAST:
         return []
     faces = _agreed(cascade, photo, _SIDES)
     sure = max((f.score for f in faces), default=0.0)

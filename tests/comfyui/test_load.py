@@ -55,33 +55,30 @@ def state_of(server: Server) -> tuple[int, int, int]:
     return process.memory_info().rss, process.num_threads(), files
 
 
-def test_many_prompts_leave_nothing(comfyui_path, host_base, tiny, graph, capsys):
-    assert tiny
+def test_many_prompts_leave_nothing(server, client, host_base, graph, capsys):
     dice, endings, seen = random.Random(14), [], []
-    with Server(comfyui_path, host_base, "--cpu", log=host_base / "load.log") as server:
-        client = Client(server)
 
-        def reference() -> torch.Tensor:
-            run = client.run(graph)
-            assert run.ending == "execution_success", run.errors
-            return load_file(saved_file(host_base, run, "save"))["latent_tensor"]
+    def reference() -> torch.Tensor:
+        run = client.run(graph)
+        assert run.ending == "execution_success", run.errors
+        return load_file(saved_file(host_base, run, "save"))["latent_tensor"]
 
-        before = reference()
-        for number in range(1, PROMPTS + 1):
-            other = changed(graph, "FantasyIDMiniLoader", person=dice.choice(PEOPLE))
-            other = changed(other, "FantasyIDApply", strength=round(dice.uniform(0.1, 1.5), 3))
-            other = changed(other, "FantasyIDSampler", seed=number)
-            stop = dice.random() < 0.2
+    before = reference()
+    for number in range(1, PROMPTS + 1):
+        other = changed(graph, "FantasyIDMiniLoader", person=dice.choice(PEOPLE))
+        other = changed(other, "FantasyIDApply", strength=round(dice.uniform(0.1, 1.5), 3))
+        other = changed(other, "FantasyIDSampler", seed=number)
+        stop = dice.random() < 0.2
 
-            def during(message, stop=stop):
-                if stop and message["type"] in ("executing", "progress") and dice.random() < 0.3:
-                    client.host.interrupt()
+        def during(message, stop=stop):
+            if stop and message["type"] in ("executing", "progress") and dice.random() < 0.3:
+                client.host.interrupt()
 
-            endings.append(client.run(other, during).ending)
-            if dice.random() < 0.15:
-                client.host.free()
-            seen.append(state_of(server))
-        after = reference()
+        endings.append(client.run(other, during).ending)
+        if dice.random() < 0.15:
+            client.host.free()
+        seen.append(state_of(server))
+    after = reference()
     # The most of the first quarter and of the last: from one prompt to the next memory goes up and
     # down by a tenth, with what the host has just unloaded and what the allocator gave back.
     # Of threads and files the least of the last: a connection that is about to close is no leak.

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
@@ -185,7 +185,6 @@ def one_tensor(folder: Path) -> Path:
     return path
 
 
-@settings(max_examples=60, deadline=None)
 @given(content=st.binary(max_size=200), suffix=st.sampled_from([".safetensors", ".pt", ".pkl"]))
 def test_no_bytes_make_the_doctor_fall(tmp_path_factory, content, suffix):
     root = tmp_path_factory.mktemp("any")
@@ -200,7 +199,6 @@ def test_no_bytes_make_the_doctor_fall(tmp_path_factory, content, suffix):
 LINE = st.text(string.ascii_letters + "_", min_size=1, max_size=8)
 
 
-@settings(max_examples=40, deadline=None)
 @given(base=LINE, folders=st.lists(LINE, min_size=1, max_size=3))
 def test_extra_paths_are_read_as_the_host_reads_them(tmp_path_factory, base, folders):
     root = tmp_path_factory.mktemp("yaml")

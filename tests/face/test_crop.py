@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from turning_head import ASTRONAUT_POINTS
 
@@ -20,7 +20,6 @@ from fantasyid.face.crop import (
     warp_affine,
 )
 
-few = settings(max_examples=40, deadline=None, derandomize=True)
 ASTRONAUT = ASTRONAUT_POINTS.astype(int).tolist()
 
 # cv2.estimateAffinePartial2D(points, FACE_TEMPLATE_PX, method=cv2.LMEDS)[0] of OpenCV 5.0.0;
@@ -97,7 +96,6 @@ def test_the_fit_drops_points_that_do_not_belong() -> None:
     assert error[1] > 3 * error[0]
 
 
-@few
 @given(
     angle=st.floats(-3, 3),
     scale=st.floats(0.05, 20),
@@ -114,7 +112,6 @@ def test_an_exact_similarity_is_recovered(
     assert np.abs(apply(similarity_lmeds(points, FACE_TEMPLATE_PX) - truth, points)).max() < 0.01
 
 
-@few
 @given(angle=st.floats(-3, 3), seed=st.integers(0, 10_000))
 def test_turning_the_points_turns_the_fit(angle: float, seed: int) -> None:
     noise = np.random.default_rng(seed).normal(0, 6, (5, 2))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fantasyid.face.draw import draw_faces
@@ -40,7 +40,6 @@ def test_rules(rule: str, order: list[DetectedFace]) -> None:
     assert [choose_face(FACES, 200, 200, rule, i) for i in range(3)] == order
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
 @given(order=st.permutations(FACES), rule=st.sampled_from(RULES), index=st.integers(0, 2))
 def test_the_choice_does_not_depend_on_the_order_of_detection(
     order: list[DetectedFace], rule: str, index: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from turning_head import ASTRONAUT_POINTS
 
@@ -15,15 +15,12 @@ from fantasyid.face.crop import (
 )
 from fantasyid.face.points import box_from_points, parse_points, points_from_box
 
-few = settings(max_examples=40, deadline=None, derandomize=True)
-
 
 def test_points_from_a_cascade_box_are_near_those_of_the_astronaut() -> None:
     points = points_from_box((175, 70, 268, 163))
     assert np.hypot(*(points - ASTRONAUT_POINTS).T).max() < 14  # of a box of 93 pixels
 
 
-@few
 @given(
     x=st.floats(-100, 1000),
     y=st.floats(-100, 1000),
@@ -41,7 +38,6 @@ def test_points_move_and_grow_with_the_box(x: float, y: float, side: float, fact
 coordinate = st.floats(-1e4, 1e4, allow_nan=False).map(lambda v: round(v, 2))
 
 
-@few
 @given(
     scale=st.floats(0.1, 30),
     shift=st.tuples(coordinate, coordinate),
@@ -58,7 +54,6 @@ def test_points_are_read_back(
     assert np.array_equal(got, points)
 
 
-@few
 @given(st.text(alphabet="0123456789., ;-+enaif\nx", max_size=60))
 def test_any_text_gives_points_or_none_or_a_clear_error(text: str) -> None:
     words = ""
@@ -125,14 +120,16 @@ def test_points_from_the_default_detectors_boxes_have_the_right_size(shared) -> 
 
     folder = shared / "data" / "faces"
     scales, corners = [], []
-    for name, faces in json.loads((folder / "points.json").read_text("utf-8")).items():
+    truth = json.loads((folder / "points.json").read_text("utf-8"))
+    del truth["examples_biden.jpg"]  # a tilted head is found turned, which takes long and is no box
+    for name, faces in truth.items():
         photo = torch.from_numpy(np.array(Image.open(folder / name).convert("RGB"))).float() / 255
         for found in detect_with_cascade(photo):
             x0, y0, x1, y1 = found.box
             for face in faces:
                 true = np.array(face["points"])
                 x, y = true.mean(0)
-                if not (x0 < x < x1 and y0 < y < y1) or found.roll_deg:
+                if not (x0 < x < x1 and y0 < y < y1):
                     continue
                 estimated = similarity_lmeds(points_from_box(found.box), FACE_TEMPLATE_PX)
                 exact = similarity_lmeds(true, FACE_TEMPLATE_PX)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from turning_head import place, render_head, stand_in_head, turning
@@ -23,7 +23,6 @@ from fantasyid.views.track import follow, pyramid, surface_mm
 
 pytestmark = pytest.mark.slow
 
-few = settings(max_examples=40, deadline=None, derandomize=True)
 poses = st.tuples(st.floats(-80, 80), st.floats(-80, 80), st.floats(-179, 179))
 GRID = [(y, p, r) for y in range(-60, 61, 20) for p in (-30, 0, 30) for r in (-45, 0, 45)]
 
@@ -32,7 +31,6 @@ def projected(points_mm: NDArray, pose: tuple[float, float, float]) -> NDArray:
     return (points_mm @ rotation_from_pose(*pose).T)[:, :2] * [2.0, -2.0] + [300, 200]
 
 
-@few
 @given(pose=poses)
 def test_angles_and_rotations_are_inverse(pose: tuple[float, float, float]) -> None:
     rotation = rotation_from_pose(*pose)
@@ -48,7 +46,6 @@ def test_signs_are_those_of_the_picture() -> None:
     assert over[0, 1] > 0  # the crown goes to the right: clockwise
 
 
-@few
 @given(
     pose=st.tuples(st.floats(-65, 65), st.floats(-35, 35), st.floats(-179, 179)),
     scale=st.floats(0.2, 20),
@@ -129,7 +126,6 @@ def test_a_face_that_stays_stays() -> None:
     assert np.abs(same.points - face.points).max() < 0.05
 
 
-@few
 @given(a=poses, b=poses, c=poses)
 def test_pose_difference_is_a_metric(a: tuple, b: tuple, c: tuple) -> None:
     x, y, z = Pose(*a), Pose(*b), Pose(*c)

@@ -11,7 +11,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fantasyid.face.scrfd import LAYOUTS, decode, find_onnx_files, open_scrfd, suppress
@@ -69,7 +69,6 @@ def random_outputs(count: int, seed: int, height: int, width: int, batch: bool) 
     return made
 
 
-@settings(deadline=None, max_examples=25)
 @given(
     count=st.sampled_from(sorted(LAYOUTS)),
     seed=st.integers(0, 99),

@@ -76,6 +76,7 @@ def test_a_file_is_found_by_its_name_or_missed_by_name(shared: Path, tmp_path: P
         open_yunet([tmp_path])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("turn", [-150.0, -30.0, 15.0, 100.0])
 def test_a_turned_face_is_found_at_its_roll(shared: Path, turn: float) -> None:
     """Within 5 degrees of true eyes; points within a tenth of their distance."""
@@ -94,6 +95,7 @@ def test_a_turned_face_is_found_at_its_roll(shared: Path, turn: float) -> None:
         assert off < 0.1 * np.linalg.norm(eyes), name
 
 
+@pytest.mark.slow
 def test_a_large_photo_without_a_face_is_searched_at_every_turn_in_time(shared: Path) -> None:
     """12 megapixels in 3 s of processor time, all threads together; a third of it is needed."""
     detect = open_detector(FaceSources("yunet", (shared / "data",)))

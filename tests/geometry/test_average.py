@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 from geometry.stand_in_head import posed, stand_in
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fantasyid.geometry.average import average, average_vertices, clearness, frontality, shares
@@ -61,7 +61,6 @@ def test_blurred_photos_count_less_and_noise_does_not_count_more():
     assert scores.tolist() == pytest.approx([0.05, 0.25, 0.5, 1.0, 1.0])
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
 @given(data=st.data(), count=st.integers(1, 6))
 def test_shares_and_the_weighted_mean_by_a_plain_loop(data, count):
     def scores():

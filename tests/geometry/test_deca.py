@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -106,7 +106,6 @@ def test_the_code_is_cut_where_the_release_cuts_it():
         split_code(torch.zeros(1, 235))
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
 @example(height=225, width=2, seed=0)
 @given(height=st.integers(1, 400), width=st.integers(1, 400), seed=st.integers(0, 99))
 def test_preparation_equals_pillow(height, width, seed):
@@ -135,7 +134,6 @@ def grid(height: int, width: int) -> torch.Tensor:
     return torch.stack([rows / 1000, columns / 1000, torch.ones_like(rows)], dim=-1)[None]
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
 @given(x=st.floats(100, 140), y=st.floats(100, 140), w=st.floats(20, 80), h=st.floats(20, 80))
 def test_it_lies_where_deca_puts_it(x, y, w, h):
     """The published rule for a detector's box, corner by corner."""

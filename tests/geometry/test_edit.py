@@ -115,7 +115,7 @@ def test_a_slider_moves_its_own_part_most(name):
     assert movement[top, axis] * side * inwards > 0
 
 
-@settings(max_examples=10, deadline=None, derandomize=True)
+@settings(max_examples=10)
 @given(
     seed=st.integers(0, 10**6),
     values=st.lists(st.floats(-1, 1), min_size=len(NAMES), max_size=len(NAMES)),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from geometry.meshes import CUBE, CUBE_TRIANGLES, ascii_ply, glb, glb_document, glb_numbers
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -20,13 +20,6 @@ from fantasyid.geometry.glb import parse_glb
 from fantasyid.geometry.normals import vertex_normals
 
 pytestmark = pytest.mark.slow
-
-relaxed = settings(
-    max_examples=40,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
 
 
 @st.composite
@@ -47,7 +40,6 @@ def assert_holds(path, vertices, triangles) -> None:
     assert corners is None or torch.equal(corners, triangles)
 
 
-@relaxed
 @given(mesh=meshes(), form=st.sampled_from(FORMATS))
 def test_a_mesh_comes_back_exactly(tmp_path, mesh, form):
     vertices, triangles = mesh
@@ -58,7 +50,6 @@ def test_a_mesh_comes_back_exactly(tmp_path, mesh, form):
     assert_holds(path, vertices, triangles)
 
 
-@relaxed
 @given(
     mesh=meshes(),
     form=st.sampled_from(["ascii", "binary_little_endian", "binary_big_endian"]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
@@ -14,7 +14,6 @@ from fantasyid.geometry.rotations import rotation_matrix
 angles = st.lists(st.floats(-6, 6), min_size=3, max_size=3)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
 @given(angles)
 def test_it_equals_scipy(axis_angle_rad):
     got = rotation_matrix(torch.tensor(axis_angle_rad, dtype=torch.float64))

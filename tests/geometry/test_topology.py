@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from geometry.meshes import closed_mesh
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import csc_matrix
 
@@ -63,7 +63,6 @@ def spiral_by_hand(vertex: int, rows, length: int) -> list[int]:
     return (spiral + last)[:length]
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
 @given(
     shape=st.sampled_from(
         [closed_mesh(2, 4), closed_mesh(4, 5), closed_mesh(3, 7), grid(4, 4), grid(3, 6)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.functional import interpolate
 
@@ -35,7 +35,6 @@ def test_layers_of_the_help_page():
 
 
 # The first draw of a busy machine takes seconds; that says nothing about the test.
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(st.tuples(st.integers(0, 41), st.integers(0, 41), st.floats(0, 4)), max_size=6),
     st.sampled_from(PRESETS),

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -209,7 +209,7 @@ WHOLE = {
 CHANGES = st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), max_size=12)
 
 
-@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200)
 @given(kind=st.sampled_from(sorted(WHOLE)), changes=CHANGES, cut=st.integers(0, 3000))
 def test_a_changed_file_is_read_or_refused_by_name(
     scratch: Path, kind: str, changes: list[tuple[int, int]], cut: int

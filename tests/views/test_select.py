@@ -7,14 +7,13 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fantasyid.face.draw import draw_sheet
 from fantasyid.face.pose import Pose
 from fantasyid.views.select import View, ViewPool, least_difference, select_views
 
-few = settings(max_examples=60, deadline=None, derandomize=True)
 angles = st.builds(Pose, st.integers(-80, 80), st.integers(-40, 40), st.integers(-60, 60))
 
 
@@ -23,7 +22,6 @@ def best_possible(poses: list[Pose], count: int) -> float:
 
 
 @pytest.mark.slow
-@few
 @given(poses=st.lists(angles, min_size=2, max_size=9), count=st.integers(2, 5))
 def test_the_choice_is_at_least_half_as_good_as_the_best(poses: list[Pose], count: int) -> None:
     chosen = select_views(poses, count)
@@ -55,7 +53,6 @@ def view(frame: int, pose: Pose) -> View:
     return View(frame, None, pose, torch.zeros(1), (0, 0, 1, 1), (), 0.1)
 
 
-@few
 @given(poses=st.lists(angles, min_size=1, max_size=80), size=st.integers(2, 12))
 def test_the_pool_is_bounded_and_stands_for_everything(poses: list[Pose], size: int) -> None:
     pool = ViewPool(size)

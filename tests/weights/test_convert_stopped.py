@@ -43,7 +43,7 @@ def whole(folder, tmp_path_factory) -> bytes:
     return path.read_bytes()
 
 
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=12)
 @given(stops=st.lists(st.integers(0, 500), min_size=1, max_size=3))
 def test_stopped_anywhere_it_goes_on_and_gives_the_same_file(
     folder, whole, tmp_path_factory, stops

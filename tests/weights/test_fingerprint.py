@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load, save
 
@@ -47,7 +47,6 @@ def test_rounded_weights_are_other_weights(dtype):
     assert weights_fingerprint(rounded) != weights_fingerprint(weights())
 
 
-@settings(deadline=None, derandomize=True)
 @given(st.sampled_from(["a.weight", "a.bias", "b", "c"]), st.sampled_from(["first", "last"]))
 def test_the_ends_of_every_tensor_count(name, end):
     changed = weights()

@@ -50,6 +50,7 @@ def read_all(paths: list[Path]) -> list[tuple[str, float, str]]:
     return [tuple(json.loads(line)) for line in run.stdout.splitlines()]
 
 
+@pytest.mark.slow
 def test_nothing_hangs_and_every_complaint_names_its_file(tmp_path):
     paths = []
     for number, program in enumerate(HANGING.values()):
@@ -112,6 +113,7 @@ def test_a_module_of_torch_is_read(tmp_path):
     assert torch.equal(read_torch_file(path)["weight"], module.weight)
 
 
+@pytest.mark.slow
 def test_a_deflated_bomb_is_refused_before_it_is_inflated(tmp_path):
     path = tmp_path / "f.pt"
     path.write_bytes(in_torch_zip(b"\x80\x02" + b"N0" * 150_000_000, zipfile.ZIP_DEFLATED))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from identities import assert_same, make_identity, pattern, write_identity
 from safetensors import safe_open
@@ -60,12 +60,6 @@ def identities(draw) -> Identity:
     return Identity(face, vertex, geometry=geometry, thumbnail=thumbnail, provenance=origin)
 
 
-@settings(
-    max_examples=40,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
 @given(identity=identities())
 def test_what_is_written_comes_back_bit_for_bit(identity, tmp_path):
     path = tmp_path / "any.safetensors"

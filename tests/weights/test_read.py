@@ -156,7 +156,7 @@ def mutate(content: bytes, kind: str, place: int, value: int) -> bytes:
     return content[:place] + bytes([value]) + tail
 
 
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=150)
 @given(mutations=st.lists(MUTATION, min_size=1, max_size=3))
 def test_a_mutated_file_is_refused_or_read_right(tmp_path_factory, mutations):
     content = GOOD

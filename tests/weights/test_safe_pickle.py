@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from weights import python2_pickle as python2
 
@@ -206,12 +206,6 @@ def test_a_missing_file_and_a_huge_one_are_named(tmp_path, monkeypatch):
         read_pickle(path)
 
 
-@settings(
-    max_examples=60,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
 @given(cut=st.floats(0, 1, exclude_max=True), protocol=st.sampled_from([0, 2]))
 def test_a_file_cut_anywhere_is_refused_by_name(tmp_path, cut, protocol):
     content = flame_like(protocol)[0]
@@ -223,12 +217,7 @@ def test_a_file_cut_anywhere_is_refused_by_name(tmp_path, cut, protocol):
 
 # Python itself warns of an odd backslash in a damaged word.
 @pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")
-@settings(
-    max_examples=150,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@settings(max_examples=150)
 @given(position=st.integers(0, 10**6), value=st.integers(0, 255))
 def test_a_damaged_file_is_read_or_refused_by_name(tmp_path, position, value):
     content = bytearray(flame_like(2)[0])

@@ -52,7 +52,7 @@ def as_batch(*pictures: np.ndarray) -> Tensor:
     return torch.from_numpy(np.stack(pictures)).float()
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(dx=st.floats(-6, 6), dy=st.floats(-6, 6), seed=st.integers(0, 9))
 def test_a_shift_is_found(dx: float, dy: float, seed: int) -> None:
     before = texture(96, 128, seed)

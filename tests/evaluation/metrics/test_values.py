@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import scipy.linalg
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fantasyid.evaluation.metrics.frechet import frechet_distance
@@ -45,7 +45,6 @@ def test_likeness_by_view_takes_the_size_of_the_turn_alone() -> None:
     assert measured.rs_by_yaw() == pytest.approx({"frontal": 0.7, "half": 0.4, "profile": 0.1})
 
 
-@settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 999), count=st.integers(2, 12))
 def test_still_frames_are_steady_and_order_matters_for_steadiness(seed: int, count: int) -> None:
     rng = np.random.default_rng(seed)
@@ -73,7 +72,6 @@ def published_fid(first: np.ndarray, second: np.ndarray) -> float:
     return float(difference @ difference + sum(traces) - 2 * np.trace(np.real(root)))
 
 
-@settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 999), width=st.integers(2, 24))
 def test_the_frechet_distance_is_the_published_one(seed: int, width: int) -> None:
     rng = np.random.default_rng(seed)

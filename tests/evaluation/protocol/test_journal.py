@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fantasyid.evaluation.protocol.journal import (
@@ -34,7 +34,6 @@ def test_the_last_word_is_remembered_over_runs(tmp_path):
         assert known.last("measured", "a") is None
 
 
-@settings(max_examples=60, deadline=None)
 @given(texts=st.lists(st.text(max_size=12), min_size=1, max_size=4), data=st.data())
 def test_a_cut_at_any_byte_leaves_the_lines_before_it(tmp_path_factory, texts, data):
     path = tmp_path_factory.mktemp("cut") / "journal.jsonl"

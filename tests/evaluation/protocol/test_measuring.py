@@ -48,11 +48,17 @@ def meter(tmp_path, models=None, real=None, recogniser="auto"):
     return Meter(settings, Journal(tmp_path / "journal.jsonl"))
 
 
-def test_all_columns_are_measured(tmp_path, models, people, video):
-    full = meter(tmp_path, models, people)
-    assert full.missing == []
-    assert "licence unknown" in full.words
-    own = full.measure(video, people / "ann.png").values
+@pytest.fixture(scope="module")
+def full(models, people, video, tmp_path_factory):
+    """A meter with everything, and what it measures of the video."""
+    made = meter(tmp_path_factory.mktemp("full"), models, people)
+    return made, made.measure(video, people / "ann.png")
+
+
+def test_all_columns_are_measured(tmp_path, models, people, video, full):
+    assert full[0].missing == []
+    assert "licence unknown" in full[0].words
+    own = full[1].values
     other = meter(tmp_path, models).measure(video, people / "bea.png").values
     assert (own["faces"], own["frames"], own["note"]) == (3, 3, "")
     assert own["rs"] > other["rs"] + 0.1
@@ -105,9 +111,8 @@ def test_the_id_changes_with_what_measures(tmp_path, models, people):
     assert meter(tmp_path, models).id == ids[1]
 
 
-def test_fid_is_pooled_over_the_features_that_are_kept(tmp_path, models, people, video):
-    full = meter(tmp_path, models, people)
-    found = full.measure(video, people / "ann.png")
+def test_fid_is_pooled_over_the_features_that_are_kept(tmp_path, full):
+    full, found = full
     assert found.features is not None
     assert found.features.shape == (3, 2048)
     files = [tmp_path / f"{n}.safetensors" for n in range(2)]

@@ -6,7 +6,7 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fantasyid.evaluation.protocol.statistics import bootstrap_mean
@@ -14,7 +14,6 @@ from fantasyid.evaluation.protocol.statistics import bootstrap_mean
 VALUES = st.lists(st.floats(-100, 100), min_size=2, max_size=30)
 
 
-@settings(max_examples=40, deadline=None)
 @given(values=VALUES, seed=st.integers(0, 5))
 def test_the_interval_holds_the_mean_and_lies_among_the_values(values, seed):
     found = bootstrap_mean(values, 500, seed=seed)
@@ -25,7 +24,6 @@ def test_the_interval_holds_the_mean_and_lies_among_the_values(values, seed):
     assert min(values) - 1e-9 <= found.low <= found.mean <= found.high <= max(values) + 1e-9
 
 
-@settings(max_examples=20, deadline=None)
 @given(values=VALUES)
 def test_the_same_seed_gives_the_same_interval(values):
     assert bootstrap_mean(values, 300, seed=4) == bootstrap_mean(values, 300, seed=4)
@@ -36,7 +34,6 @@ def test_another_seed_gives_another_interval():
     assert bootstrap_mean(values, 300, seed=4) != bootstrap_mean(values, 300, seed=5)
 
 
-@settings(max_examples=20, deadline=None)
 @given(values=VALUES, shift=st.floats(-10, 10), factor=st.floats(0.1, 10))
 def test_it_moves_and_grows_with_the_values(values, shift, factor):
     plain = bootstrap_mean(values, 300)

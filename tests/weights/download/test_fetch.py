@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from weights.download.file_server import FileServer, Served, good, redirect, status
 from weights.download.one_file import CONTENT, HASH, PART, begin, fetch, left
@@ -218,9 +218,7 @@ REPLIES = st.one_of(
 
 
 @pytest.mark.usefixtures("small_pieces")
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25)
 @given(size=st.integers(1, 2000), script=st.lists(REPLIES, max_size=8), known=st.booleans())
 def test_however_it_is_cut_the_bytes_are_right(
     running: FileServer, tmp_path_factory, size, script, known
