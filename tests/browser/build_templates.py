@@ -126,6 +126,8 @@ def with_links(graph: dict[str, Any]) -> dict[str, Any]:
         for value in node.get("widgets_values") or []:
             if isinstance(value, str) and (link := link_of(value)):
                 node.setdefault("properties", {}).setdefault("models", []).append(link)
+    if graph.get("floatingLinks") is None:  # 1.58 reads a null as a list, and opens nothing
+        graph.pop("floatingLinks", None)
     graph["extra"] = {"ds": opening_view(graph)}
     route(graph)
     return graph

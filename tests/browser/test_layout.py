@@ -64,8 +64,9 @@ WIRES = """() => {
     return found; }"""
 SWITCH = """async (on) => {
     await window.app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on); }"""
-OPEN = """async (graph) => {
-    await window.app.loadGraphData(graph, true, true, 'template');
+# By a name of its own: a tab of the same name would bring what its last run showed.
+OPEN = """async ([graph, name]) => {
+    await window.app.loadGraphData(graph, true, true, name);
     for (const node of window.app.graph._nodes) for (const widget of node.widgets || [])
         if (widget.name === 'control_after_generate') widget.value = 'fixed'; }"""
 # The pictures that a run made are on the nodes: they come a moment after its end.
@@ -190,7 +191,7 @@ def test_it_opens_readable_and_nothing_covers_anything_after_a_run(page, host_ba
     for vue in (False, True):
         renderer, count = "vue" if vue else "classic", len(template(name)["nodes"])
         page.evaluate(SWITCH, vue)
-        page.evaluate(OPEN, template(name))
+        page.evaluate(OPEN, [template(name), f"{name} {renderer}"])
         found["covered, opened", vue] = overlaps(settled(page, vue, count))
         found["scale", vue] = page.evaluate(SCALE)
         found["wires", vue] = page.evaluate(WIRES)
