@@ -18,6 +18,9 @@ from typing import Any
 from .checks import check_disk
 from .console import NO_SPACE, Problem, folder_size, say, step
 
+# Threads that have nothing to do sleep. By default they spin, and beside one other busy program
+# four videos of the mini model took over 200 s on two cores, where 20 are enough.
+PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}
 DEMO = Path(__file__).resolve().parent
 WITHOUT_DEPENDENCIES = DEMO / "requirements-host-nodeps.txt"
 HOST_LIST = DEMO / "requirements-host.txt"

@@ -16,6 +16,7 @@ from fantasyid.evaluation.client import Host
 
 from .checks import choose_port
 from .console import NO_SPACE, Problem
+from .environment import PATIENT
 from .processes import delayed_interrupts
 
 START_TIMEOUT_S = 300.0
@@ -76,7 +77,12 @@ class Server:
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
-                    env=dict(os.environ, PYTHONUNBUFFERED="1", PYTHONIOENCODING="utf-8"),
+                    env={
+                        **PATIENT,
+                        **os.environ,
+                        "PYTHONUNBUFFERED": "1",
+                        "PYTHONIOENCODING": "utf-8",
+                    },
                 )
                 atexit.register(self.stop)
             self._wait()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .comfyui import check_comfyui, describe_host, fetch_comfyui
 from .console import say
-from .environment import ensure_venv
+from .environment import PATIENT, ensure_venv
 
 
 def split_arguments(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -36,7 +36,7 @@ def run_suite(root: Path, arguments: list[str]) -> int:
         check_comfyui(comfyui)
     describe_host(comfyui, python)
     settings = {"PYRIGHT_PYTHON_IGNORE_WARNINGS": "1", "PYTHONUNBUFFERED": "1"}
-    environment = os.environ | settings | {"COMFYUI_PATH": str(comfyui)}
+    environment = PATIENT | os.environ | settings | {"COMFYUI_PATH": str(comfyui)}
     took: list[tuple[str, int, float]] = []
     checks = (
         ("ruff check", ("ruff", "check", ".")),
