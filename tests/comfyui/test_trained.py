@@ -12,30 +12,21 @@ from denoiser import velocity
 from safetensors import safe_open
 from training.conftest import (  # noqa: F401 (fixtures)
     BASE,
-    SIZES,
     batch_of,
     but,
     cache_of,
     config,
     config_of,
-    files,
     rows_of,
     transforms,
-    write_recipe,
 )
-from training.drawn_clips import reasons
 
 from fantasyid.doctor.weights_on_disk import check_files
-from fantasyid.training.__main__ import main
 from fantasyid.training.batches import Batches
 from fantasyid.training.export import export
 from fantasyid.training.loop import Trainer
-from fantasyid.training.manifest import write_video
 from fantasyid.training.network import build_network, image_latents
-from fantasyid.training.part import Part
-from fantasyid.training.progress import METRICS
 from fantasyid.weights.content import TRAINED
-from miniature.world.dataset import FPS, FRAMES, SIZE, TRAIN, draw_cast
 
 pytestmark = pytest.mark.slow
 
@@ -130,71 +121,3 @@ def test_an_export_can_be_the_starting_point(trained):
     other = but(again, model__injector_interval=1)
     with pytest.raises(ValueError, match=r"has 2 injectors .* this training has 4"):
         build_network(other)
-
-
-@pytest.fixture
-def recipe_for_films(files, shared, tmp_path):  # noqa: F811
-    """Films of two drawn people as MP4 files with a sentence beside each, and a TOML file."""
-    for package in ("onnxruntime", "scenedetect", "rapidocr"):
-        pytest.importorskip(package)
-    clips = tmp_path / "clips"
-    clips.mkdir()
-    for person in draw_cast(TRAIN, 2, 4):
-        for number, (film, clip) in enumerate(zip(person.films, person.clips, strict=True)):
-            path = clips / f"{person.number}-{number}.mp4"
-            write_video(path, clip, FPS)
-            path.with_suffix(".txt").write_text(film.prompt)
-    tables = {
-        "curate": {
-            "clips": str(clips), "frames": FRAMES, "sizes": [[SIZE, SIZE]], "workers": 1,
-            "face_models": [str(shared / "data")], "detector": "yunet",
-            "min_shot_s": 1.0, "min_face_px": 32.0, "min_face_score": 0.8,
-        },
-        "cache": {"face_latent_draws": 2, "device": "cpu", "dtype": "float32"},
-        "model": {
-            "base": "full",
-            "base_sizes": BASE | {"max_text_seq_length": TEXT, "sample_frames": FRAMES},
-            "adapter_sizes": SIZES | {"tower_dim": 64},
-        },
-        "train": {
-            "out": "run", "steps": 16, "batch_size": 4, "precision": "no", "learning_rate": 3e-3,
-            "warmup": 4, "log_every": 1, "workers": 0,
-        },
-        "validate": {"every": 0},
-    }  # fmt: skip
-    return write_recipe(tmp_path, files, tables)
-
-
-@pytest.mark.usefixtures("host")
-def test_from_video_files_to_the_nodes(ours, recipe_for_films, tmp_path, transforms):  # noqa: F811
-    for command in ("curate", "cache", "train"):
-        with torch.inference_mode(False), torch.enable_grad():
-            assert main([command, str(recipe_for_films)]) == 0, command
-    lines = (tmp_path / "work/curated/clips.jsonl").read_text("utf-8").splitlines()
-    verdicts = [reason for _path, reason in reasons(lines)]
-    assert len(verdicts) == 6
-    assert verdicts.count(None) >= 4, verdicts
-    rows = map(json.loads, (tmp_path / "run" / METRICS).read_text("utf-8").splitlines())
-    losses = [row["loss"] for row in rows if "loss" in row]
-    assert sum(losses[-4:]) < 0.9 * sum(losses[:4])
-    file = tmp_path / "mine.safetensors"
-    assert main(["export", str(recipe_for_films), str(file)]) == 0
-    weights, kinds = ours("fantasyid.comfyui.weights"), ours("fantasyid.identity")
-    adapter = weights.load_adapter(file, transforms)
-    model = weights.load_base(str(file.with_name("mine_base.safetensors")), {})
-    folders = (next((tmp_path / "work/cache").glob(f"{n}-*")) for n in ("features", "vertices"))
-    features, vertices = (Part(folder).load() for folder in folders)
-    steering = ours("fantasyid.injection.steering").Steering()
-    found = []
-    for clip in list(features.places)[:2]:
-        face = adapter.abstractor.model(features.get(clip)[:1])
-        vertex = adapter.fusion.model(face, vertices.get(clip)[:1], adapter.tables)
-        clone = ours("fantasyid.comfyui.apply").apply_identity(
-            model, adapter, kinds.Identity(face, vertex), steering
-        )
-        seeds = (torch.Generator().manual_seed(n) for n in (1, 2))
-        shapes = (1, 5, 32, SIZE // 8, SIZE // 8), (1, TEXT, 32)
-        latents, text = (torch.randn(s, generator=g) for s, g in zip(shapes, seeds, strict=True))
-        found.append(velocity(clone, latents, text))
-    assert bool(found[0].isfinite().all())
-    assert not torch.equal(*found), "another person, another video"
