@@ -18,8 +18,9 @@ from typing import Any
 from .checks import check_disk
 from .console import NO_SPACE, Problem, folder_size, say, step
 
-# Threads that have nothing to do sleep. By default they spin, and beside one other busy program
-# four videos of the mini model took over 200 s on two cores, where 20 are enough.
+# Threads that have nothing to do sleep instead of spinning. Four videos of the mini model on two
+# threads of a core: 37 s become 19 beside another busy program, over 200 become 20 beside one of
+# higher priority; alone 15 become 17.
 PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}
 DEMO = Path(__file__).resolve().parent
 WITHOUT_DEPENDENCIES = DEMO / "requirements-host-nodeps.txt"
