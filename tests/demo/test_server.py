@@ -75,6 +75,19 @@ def test_a_server_that_dies_shows_its_last_words(tmp_path: Path):
         pytest.fail("it must not count as started")
 
 
+@pytest.mark.parametrize("wish", [None, "ACTIVE"])
+def test_idle_threads_of_the_server_sleep_unless_told_otherwise(tmp_path: Path, monkeypatch, wish):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if wish:
+        monkeypatch.setenv("OMP_WAIT_POLICY", wish)
+    (tmp_path / "main.py").write_text(
+        "import os; print('threads', os.environ['OMP_WAIT_POLICY']); raise SystemExit(3)"
+    )
+    words = rf"code 3(.|\n)*threads {wish or 'PASSIVE'}"
+    with pytest.raises(Problem, match=words), Server(tmp_path, tmp_path):
+        pytest.fail("it must not count as started")
+
+
 RUNNER = """
 import sys
 from pathlib import Path

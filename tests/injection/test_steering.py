@@ -34,7 +34,6 @@ def test_layers_of_the_help_page():
     assert weights == [1.0] * 21 + [0.0] * 4 + [0.5] + [0.0] * 16
 
 
-# The first draw of a busy machine takes seconds; that says nothing about the test.
 @given(
     st.lists(st.tuples(st.integers(0, 41), st.integers(0, 41), st.floats(0, 4)), max_size=6),
     st.sampled_from(PRESETS),
