@@ -123,7 +123,6 @@ class FantasyIDApply(io.ComfyNode):
                 ),
             ],
             outputs=[io.Model.Output("model_out", display_name="model")],
-            hidden=[io.Hidden.unique_id],
             has_intermediate_output=True,
         )
 
@@ -150,7 +149,7 @@ class FantasyIDApply(io.ComfyNode):
         )  # fmt: skip
         patched = apply.apply_identity(model, adapter, identity, steering, record)
         text = apply.describe_application(model, adapter, identity, steering)
-        return io.NodeOutput(patched, ui=messages.on_node(text, cls.hidden.unique_id))
+        return io.NodeOutput(patched, ui=messages.on_node(text))
 
 
 class FantasyIDLayerWeights(io.ComfyNode):

@@ -88,7 +88,6 @@ class FantasyIDBestOf(io.ComfyNode):
                 io.Image.Output("sheet", display_name="sheet"),
                 io.String.Output("report", display_name="report"),
             ],
-            hidden=[io.Hidden.unique_id],
             has_intermediate_output=True,
         )
 
@@ -115,5 +114,5 @@ class FantasyIDBestOf(io.ComfyNode):
         latent, seed, sheet, words = best_of.best_of(
             guider, sampler, sigmas, latent_image, vae, contest, request
         )
-        ui = messages.on_node(words, cls.hidden.unique_id, sheet, cls)
+        ui = messages.on_node(words, sheet, cls)
         return io.NodeOutput(latent, seed, sheet, words, ui=ui)

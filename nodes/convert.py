@@ -50,7 +50,6 @@ class FantasyIDConvert(io.ComfyNode):
                 ),
             ],
             outputs=[],
-            hidden=[io.Hidden.unique_id],
             is_output_node=True,
         )
 
@@ -67,4 +66,4 @@ class FantasyIDConvert(io.ComfyNode):
     @classmethod
     def execute(cls, model: str, name: str, dtype: str, overwrite: bool) -> io.NodeOutput:
         text = convert.convert(model, name, dtype, overwrite)
-        return io.NodeOutput(ui=messages.on_node(text, cls.hidden.unique_id))
+        return io.NodeOutput(ui=messages.on_node(text))

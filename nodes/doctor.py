@@ -85,7 +85,6 @@ class FantasyIDDoctor(io.ComfyNode):
                 io.String.Output("report", tooltip="A line per finding, the worst first."),
                 io.String.Output("report_json", display_name="json", tooltip="For scripts."),
             ],
-            hidden=[io.Hidden.unique_id],
             is_output_node=True,
             has_intermediate_output=True,
         )
@@ -108,4 +107,4 @@ class FantasyIDDoctor(io.ComfyNode):
     ) -> io.NodeOutput:
         size = memory.VideoSize(width, height, length)
         text, facts = doctor.examine(size, check_hashes, model, adapter, clip, vae)
-        return io.NodeOutput(text, facts, ui=messages.on_node(text, cls.hidden.unique_id))
+        return io.NodeOutput(text, facts, ui=messages.on_node(text))

@@ -52,7 +52,6 @@ class FantasyIDDownload(io.ComfyNode):
                     "report", tooltip="What became of each file, and where it is. A line per file."
                 )
             ],
-            hidden=[io.Hidden.unique_id],
             is_output_node=True,
             has_intermediate_output=True,
         )
@@ -64,4 +63,4 @@ class FantasyIDDownload(io.ComfyNode):
     @classmethod
     def execute(cls, what: str, mirror: str, accept_licence: bool) -> io.NodeOutput:
         text = download.download(what, mirror, accept_licence)
-        return io.NodeOutput(text, ui=messages.on_node(text, cls.hidden.unique_id))
+        return io.NodeOutput(text, ui=messages.on_node(text))

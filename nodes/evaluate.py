@@ -83,7 +83,6 @@ class FantasyIDMetrics(io.ComfyNode):
                 io.String.Output("summary", display_name="summary"),
                 io.String.Output("json", display_name="json"),
             ],
-            hidden=[io.Hidden.unique_id],
             has_intermediate_output=True,
         )
 
@@ -108,7 +107,7 @@ class FantasyIDMetrics(io.ComfyNode):
             recogniser, given, choose, reference, reference_set, filename_prefix
         )
         m = metrics.measure_clip(clip, request)
-        shown = messages.on_node(m.message, cls.hidden.unique_id, m.plot, cls)
+        shown = messages.on_node(m.message, m.plot, cls)
         return io.NodeOutput(m.rs, m.ifs, m.fm, m.fid, m.plot, m.worst, m.message, m.json, ui=shown)
 
 
@@ -153,7 +152,6 @@ class FantasyIDCompare(io.ComfyNode):
                 ),
                 io.String.Output("report", display_name="report"),
             ],
-            hidden=[io.Hidden.unique_id],
             is_output_node=True,
             has_intermediate_output=True,
         )
@@ -169,5 +167,5 @@ class FantasyIDCompare(io.ComfyNode):
         given = face_sources(detector)
         request = metrics.MeasureRequest(recogniser, given, "largest", reference, None, "")
         frames, likeness, words, shown = compare.compare(clip, request, height)
-        ui = messages.on_node(words, cls.hidden.unique_id, shown, cls)
+        ui = messages.on_node(words, shown, cls)
         return io.NodeOutput(frames, likeness, words, ui=ui)

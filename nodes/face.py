@@ -125,7 +125,6 @@ class FantasyIDAlignFace(io.ComfyNode):
                 io.Image.Output("preview", display_name="preview"),
                 io.String.Output("report", display_name="report"),
             ],
-            hidden=[io.Hidden.unique_id],
             has_intermediate_output=True,
         )
 
@@ -149,7 +148,7 @@ class FantasyIDAlignFace(io.ComfyNode):
         region = faces_from_boxes(choose_box)
         choice = align.FaceChoice(choose, index, region[0].box if region else None, follow, padding)
         *found, message, shown = images.align_images(image, given, choice, no_face)
-        ui = messages.on_node(message, cls.hidden.unique_id, shown.picture, cls)
+        ui = messages.on_node(message, shown.picture, cls)
         ui["faces"] = shown.faces
         return io.NodeOutput(*found, message, ui=ui)
 
@@ -250,7 +249,6 @@ class FantasyIDMultiView(io.ComfyNode):
                 io.Image.Output("sheet", display_name="sheet"),
                 io.String.Output("report", display_name="report"),
             ],
-            hidden=[io.Hidden.unique_id],
             has_intermediate_output=True,
         )
 
@@ -279,5 +277,5 @@ class FantasyIDMultiView(io.ComfyNode):
         given = face_sources(detector, face_detection_model)
         rules = ViewRules(views, choose, least_face, least_sharpness, most_covered)
         *found, sheet, message = collect.collect_views(clip, folder, given, rules, no_face)
-        ui = messages.on_node(message, cls.hidden.unique_id, sheet, cls)
+        ui = messages.on_node(message, sheet, cls)
         return io.NodeOutput(*found, sheet, message, ui=ui)

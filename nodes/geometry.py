@@ -65,7 +65,6 @@ class FantasyIDFaceVertices(io.ComfyNode):
                 ),
             ],
             outputs=[types.Geometry.Output("geometry", display_name="geometry")],
-            hidden=[io.Hidden.unique_id],
             has_intermediate_output=True,
         )
 
@@ -83,7 +82,7 @@ class FantasyIDFaceVertices(io.ComfyNode):
         custom = stages.KeptCodes(keep_expression, keep_jaw, keep_rotation, region)
         geometry = stages.compute_vertices(deca, images.as_face_crops(face), mode, custom)
         words = heads.describe_geometry(geometry)
-        return io.NodeOutput(geometry, ui=messages.on_node(words, cls.hidden.unique_id))
+        return io.NodeOutput(geometry, ui=messages.on_node(words))
 
 
 class FantasyIDLoadVertices(io.ComfyNode):
@@ -166,14 +165,13 @@ class FantasyIDVerticesToMesh(io.ComfyNode):
                 io.File3DGLB.Output("glb", display_name="GLB"),
                 io.Image.Output("views", display_name="views"),
             ],
-            hidden=[io.Hidden.unique_id],
             has_intermediate_output=True,
         )
 
     @classmethod
     def execute(cls, geometry: Any, size: int, backend: str = "auto") -> io.NodeOutput:
         mesh, glb, views = heads.to_mesh(geometry, size, backend)
-        shown = messages.on_node(f"Head: {geometry.source}.", cls.hidden.unique_id, views, cls)
+        shown = messages.on_node(f"Head: {geometry.source}.", views, cls)
         return io.NodeOutput(mesh, glb, views, ui=shown)
 
 

@@ -112,7 +112,6 @@ class FantasyIDEditGeometry(io.ComfyNode):
                 io.Image.Output("views", display_name="views"),
                 io.String.Output("report", display_name="report"),
             ],
-            hidden=[io.Hidden.unique_id],
             has_intermediate_output=True,
         )
 
@@ -132,7 +131,7 @@ class FantasyIDEditGeometry(io.ComfyNode):
     ) -> io.NodeOutput:
         edit = HeadEdit(sliders, parse_components(components), blend, side, amount)
         edited, views, report = heads.edit_geometry(geometry, edit, size, second, deca, adapter)
-        shown = messages.on_node(report, cls.hidden.unique_id, views, cls)
+        shown = messages.on_node(report, views, cls)
         return io.NodeOutput(edited, views, report, ui=shown)
 
 
@@ -183,7 +182,6 @@ class FantasyIDAverageGeometry(io.ComfyNode):
                 types.Geometry.Output("average", display_name="geometry"),
                 io.String.Output("report", display_name="report"),
             ],
-            hidden=[io.Hidden.unique_id],
             has_intermediate_output=True,
         )
 
@@ -193,4 +191,4 @@ class FantasyIDAverageGeometry(io.ComfyNode):
     ) -> io.NodeOutput:
         given = [head for head in geometries.values() if head is not None]
         average, report = head_average.average_geometry(given, method, weights, deca)
-        return io.NodeOutput(average, report, ui=messages.on_node(report, cls.hidden.unique_id))
+        return io.NodeOutput(average, report, ui=messages.on_node(report))

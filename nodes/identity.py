@@ -44,13 +44,12 @@ class FantasyIDSaveIdentity(io.ComfyNode):
                 ),
             ],
             outputs=[io.String.Output("path", display_name="path")],
-            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
     def execute(cls, identity: Any, filename_prefix: str, note: str = "") -> io.NodeOutput:
         path = identities.save_identity(identity, filename_prefix, note)
-        shown = messages.on_node(f"Identity saved as {path}.", cls.hidden.unique_id)
+        shown = messages.on_node(f"Identity saved as {path}.")
         return io.NodeOutput(str(path), ui={**shown, "identities": [files.saved_file(path)]})
 
 
@@ -87,7 +86,6 @@ class FantasyIDLoadIdentity(io.ComfyNode):
                 ),
             ],
             outputs=[types.Identity.Output("identity", display_name="identity")],
-            hidden=[io.Hidden.unique_id],
             has_intermediate_output=True,
         )
 
@@ -103,7 +101,7 @@ class FantasyIDLoadIdentity(io.ComfyNode):
     def execute(cls, file: str, adapter: Any = None, face_encoder: Any = None) -> io.NodeOutput:
         identity = identities.load_identity(file, adapter, face_encoder)
         words, picture = identities.inspect(identity), identities.thumbnail_of(identity)
-        shown = messages.on_node(words, cls.hidden.unique_id, picture, cls)
+        shown = messages.on_node(words, picture, cls)
         return io.NodeOutput(identity, ui=shown)
 
 
@@ -145,7 +143,6 @@ class FantasyIDBlendIdentities(io.ComfyNode):
                 ),
             ],
             outputs=[types.Identity.Output("identity", display_name="identity")],
-            hidden=[io.Hidden.unique_id],
             has_intermediate_output=True,
         )
 
@@ -154,7 +151,7 @@ class FantasyIDBlendIdentities(io.ComfyNode):
         cls, identity_a: Any, identity_b: Any, looks: float, shape: float, adapter: Any = None
     ) -> io.NodeOutput:
         blended, words = identities.blend(identity_a, identity_b, looks, shape, adapter)
-        return io.NodeOutput(blended, ui=messages.on_node(words, cls.hidden.unique_id))
+        return io.NodeOutput(blended, ui=messages.on_node(words))
 
 
 class FantasyIDInspectIdentity(io.ComfyNode):
@@ -177,12 +174,11 @@ class FantasyIDInspectIdentity(io.ComfyNode):
                 types.FaceTokens.Output("face_tokens", display_name="face tokens"),
                 types.Geometry.Output("geometry", display_name="geometry"),
             ],
-            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
     def execute(cls, identity: Any) -> io.NodeOutput:
         words, picture = identities.inspect(identity), identities.thumbnail_of(identity)
         tokens, head = identities.face_tokens_of(identity), identities.geometry_of(identity)
-        shown = messages.on_node(words, cls.hidden.unique_id, picture, cls)
+        shown = messages.on_node(words, picture, cls)
         return io.NodeOutput(picture, words, tokens, head, ui=shown)

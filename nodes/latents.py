@@ -125,7 +125,6 @@ class FantasyIDDecode(io.ComfyNode):
                 ),
             ],
             outputs=[io.Image.Output("images", display_name="images")],
-            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -133,4 +132,4 @@ class FantasyIDDecode(io.ComfyNode):
         images, tiled = decode.decode_as_released(samples["samples"], vae, tiles)
         if not tiled:
             return io.NodeOutput(images)
-        return io.NodeOutput(images, ui=messages.on_node(decode.TILED, cls.hidden.unique_id))
+        return io.NodeOutput(images, ui=messages.on_node(decode.TILED))

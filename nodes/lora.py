@@ -49,7 +49,6 @@ class FantasyIDLoraLoader(io.ComfyNode):
                 ),
             ],
             outputs=[io.Model.Output("model_out", display_name="model")],
-            hidden=[io.Hidden.unique_id],
             has_intermediate_output=True,
         )
 
@@ -65,4 +64,4 @@ class FantasyIDLoraLoader(io.ComfyNode):
     def execute(cls, model: Any, lora: str, strength: float) -> io.NodeOutput:
         patched = apply_lora(model, files.find(files.LORA, lora), strength)
         text = describe_lora(model, patched, strength)
-        return io.NodeOutput(patched, ui=messages.on_node(text, cls.hidden.unique_id))
+        return io.NodeOutput(patched, ui=messages.on_node(text))

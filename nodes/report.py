@@ -38,7 +38,6 @@ class FantasyIDInjectionReport(io.ComfyNode):
                 io.String.Output("report_json", display_name="json"),
                 io.String.Output("summary", display_name="summary"),
             ],
-            hidden=[io.Hidden.unique_id],
             is_output_node=True,
         )
 
@@ -46,5 +45,5 @@ class FantasyIDInjectionReport(io.ComfyNode):
     def execute(cls, model: Any, latent: Any) -> io.NodeOutput:
         del latent  # only for the order of things
         picture, text, summary = report.injection_report(model)
-        ui = messages.on_node(summary, cls.hidden.unique_id, picture, cls)
+        ui = messages.on_node(summary, picture, cls)
         return io.NodeOutput(picture, text, summary, ui=ui)

@@ -67,7 +67,6 @@ class FantasyIDLoader(io.ComfyNode):
                 types.FaceEncoder.Output("encoder", display_name="face encoder"),
                 types.Deca.Output("head_model", display_name="head model"),
             ],
-            hidden=[io.Hidden.unique_id],
             has_intermediate_output=True,
         )
 
@@ -93,7 +92,7 @@ class FantasyIDLoader(io.ComfyNode):
             adapter,
             weights.load_face_encoder(paths["face_encoder"]),
             weights.load_deca(paths["deca"], paths["flame"]),
-            ui=messages.on_node(words_of_loader(), cls.hidden.unique_id),
+            ui=messages.on_node(words_of_loader()),
         )
 
 
@@ -176,7 +175,6 @@ class FantasyIDFromPhoto(io.ComfyNode):
                 ),
                 io.String.Output("report", display_name="report"),
             ],
-            hidden=[io.Hidden.unique_id],
             has_intermediate_output=True,
         )  # fmt: skip
 
@@ -200,7 +198,7 @@ class FantasyIDFromPhoto(io.ComfyNode):
         identity, face, words, shown = from_photo.identity_from_photos(
             image, parts, given, choice, no_face, head
         )
-        ui = messages.on_node(words, cls.hidden.unique_id, shown.picture, cls)
+        ui = messages.on_node(words, shown.picture, cls)
         ui["faces"] = shown.faces
         crop = images.crop_or_black(face)
         return io.NodeOutput(identity, face, crop, shown.picture, words, ui=ui)

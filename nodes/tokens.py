@@ -88,7 +88,6 @@ class FantasyIDCombine(io.ComfyNode):
                 *more,
             ],
             outputs=[types.FaceTokens.Output("combined", display_name="face tokens")],
-            hidden=[io.Hidden.unique_id],
             has_intermediate_output=True,
         )
 
@@ -106,7 +105,7 @@ class FantasyIDCombine(io.ComfyNode):
         given = [face_tokens, *more]
         combined = stages.combine_face_tokens(given, mode, weights)
         words = stages.describe_combination(given, combined, mode)
-        return io.NodeOutput(combined, ui=messages.on_node(words, cls.hidden.unique_id))
+        return io.NodeOutput(combined, ui=messages.on_node(words))
 
 
 class FantasyIDFuse(io.ComfyNode):
@@ -129,12 +128,11 @@ class FantasyIDFuse(io.ComfyNode):
                 ),
             ],
             outputs=[types.Identity.Output("identity", display_name="identity")],
-            hidden=[io.Hidden.unique_id],
             has_intermediate_output=True,
         )
 
     @classmethod
     def execute(cls, adapter: Any, face_tokens: Any, geometry: Any) -> io.NodeOutput:
         identity = stages.fuse(adapter, face_tokens, geometry)
-        shown = messages.on_node(stages.describe_identity(identity), cls.hidden.unique_id)
+        shown = messages.on_node(stages.describe_identity(identity))
         return io.NodeOutput(identity, ui=shown)

@@ -7,22 +7,37 @@ import { app } from "../../scripts/app.js";
 const OURS = /^FantasyID/;
 const OPEN_GRAPH = "fantasyid.open_graph";
 const HIGHEST_PX = 168;
-const AFTER_RUN_MS = 100;
+const TEXT = "fantasyid_text";
+const [TEXT_PX, LINE_PX, HIGHEST_TEXT_PX] = [11, 15, 150];
 const LONGEST_HEADER = 1 << 20; // bytes; a file may claim what it likes
 const LARGEST_PICTURE = 1 << 20; // pixels
 
-/* ---- texts: by the host's own message, which it sends to nodes that run and to no cached one, and
- * whose texts newer frontends take away when the run has ended */
+/* ---- texts: in a widget of our own, as high as the text. The host's is 232 pixels high in Nodes 2.0,
+ * goes away when a run has ended, and gets nothing from a cached node. */
 
-function write(node, text) {
-    if (!text || node.graph !== app.canvas.graph) return;
-    node.fantasyidText = text;
-    const detail = { nodeId: String(node.id), text };
-    api.dispatchEvent(new CustomEvent("progress_text", { detail }));
+function addText(node) {
+    const words = document.createElement("div");
+    words.className = "fantasyid-text";
+    words.style.cssText = `white-space: pre-wrap; overflow-wrap: anywhere; overflow-y: auto;
+        box-sizing: border-box; padding: 2px 8px; font: ${TEXT_PX}px/${LINE_PX}px sans-serif;
+        color: var(--input-text); user-select: text;`;
+    const height = () => {
+        const across = Math.max((node.size[0] - 48) / (0.55 * TEXT_PX), 1); // letters in a line
+        const lines = words.textContent.split("\n").map((one) => Math.ceil(one.length / across) || 1);
+        return Math.min(lines.reduce((a, b) => a + b) * LINE_PX + 4, HIGHEST_TEXT_PX);
+    };
+    const options = { serialize: false, hideOnZoom: false, getMinHeight: height, getMaxHeight: height };
+    const widget = node.addDOMWidget(TEXT, TEXT, words, options);
+    widget.serialize = false;
+    return widget;
 }
 
-function writeAgain() {
-    for (const node of app.canvas.graph?.nodes ?? []) write(node, node.fantasyidText);
+function write(node, text) {
+    if (!text) return;
+    const widget = node.widgets?.find(({ name }) => name === TEXT) ?? addText(node);
+    widget.element.textContent = text;
+    node.setSize([node.size[0], Math.max(node.size[1], node.computeSize()[1])]);
+    app.canvas.setDirty(true, true);
 }
 
 const textOf = (output) => [output?.text ?? []].flat().join("\n");
@@ -179,9 +194,6 @@ app.registerExtension({
             const way = Math.hypot(event.clientX - from[0], event.clientY - from[1]);
             if (way < 5) chooseFace(event);
         }, true);
-        for (const end of ["success", "error", "interrupted"]) {
-            api.addEventListener(`execution_${end}`, () => setTimeout(writeAgain, AFTER_RUN_MS));
-        }
         window.addEventListener("beforeunload", () => {
             sessionStorage.setItem(OPEN_GRAPH, app.graph?.id ?? "");
         });

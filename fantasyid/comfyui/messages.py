@@ -8,28 +8,22 @@ from typing import Any
 import comfy.model_management
 import comfy.utils
 from comfy_api.latest import ui
-from server import PromptServer
 from torch import Tensor
 
 from ..weights.progress import MB, Report, Step
 
 
-def on_node(
-    text: str, node_id: str | None = None, image: Tensor | None = None, node: Any = None
-) -> dict[str, Any]:
-    """The `ui` value of a node: a text, and a picture where there is one.
+def on_node(text: str, image: Tensor | None = None, node: Any = None) -> dict[str, Any]:
+    """The `ui` value of a node: a text, which also goes to the log, and a picture if there is one.
 
-    The text also goes to the log, and to the node itself while the prompt runs.
+    `web/fantasyid.js` writes the text on the node.
 
     Args:
         text: One or two sentences.
-        node_id: The node to write on.
         image: `(B, H, W, 3)` in [0, 1].
         node: The node class, for the picture's metadata.
     """
     logging.info("FantasyID: %s", text)
-    if node_id is not None and getattr(PromptServer, "instance", None) is not None:
-        PromptServer.instance.send_progress_text(text, node_id)
     shown: dict[str, Any] = {"text": (text,)}
     if image is not None:
         shown |= ui.PreviewImage(image, cls=node).as_dict()

@@ -43,9 +43,9 @@ HEIGHTS = {
     "FantasyIDFuse": 146, "FantasyIDVerticesToMesh": 420, "SaveGLB": 480, "SaveVideo": 400,
     "FantasyIDMultiView": 700, "PreviewImage": 326, "FantasyIDInjectionReport": 440,
     "FantasyIDEditGeometry": 760, "Preview3D": 460, "FantasyIDCombine": 222,
-    "FantasyIDInspectIdentity": 480, "FantasyIDMetrics": 720, "FantasyIDDoctor": 420,
+    "FantasyIDInspectIdentity": 560, "FantasyIDMetrics": 720, "FantasyIDDoctor": 420,
     "FantasyIDDownload": 520, "PreviewAny": 620, "FantasyIDCompare": 620, "FantasyIDBestOf": 760,
-    "FantasyIDLoadIdentity": 600, "FantasyIDLoader": 500,
+    "FantasyIDLoadIdentity": 680, "FantasyIDLoader": 500,
     "ContextWindowsManual": 420,
 }  # fmt: skip
 # What the frontend's bars leave of a window of 1600 x 1000: the corner, and the size.

@@ -31,7 +31,7 @@ BUILD = """async ([photo, saved]) => { const { graph, canvas } = window.app;
     await window.app.loadGraphData(graph.serialize(), true, true, 'widgets');
     canvas.ds.scale = 1; canvas.ds.offset = [0, 0]; }"""
 TEXTS = """() => Object.fromEntries(window.app.graph._nodes.map(node => [node.type,
-    node.widgets?.find(w => w.name === '$$node-text-preview')?.value ?? '']))"""
+    node.widgets?.find(w => w.name === 'fantasyid_text')?.element.textContent ?? '']))"""
 # The photo of the picture on the node, twice as large, so that frames are lines of full color.
 CLOSE = """() => { const { canvas } = window.app; canvas.ds.scale = 2;
     canvas.ds.offset = [-350, -450]; canvas.setDirty(true, true); }"""
