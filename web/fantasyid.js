@@ -8,7 +8,7 @@ const OURS = /^FantasyID/;
 const OPEN_GRAPH = "fantasyid.open_graph";
 const HIGHEST_PX = 168;
 const TEXT = "fantasyid_text";
-const [TEXT_PX, LINE_PX, HIGHEST_TEXT_PX] = [11, 15, 150];
+const [TEXT_PX, LINE_PX, MOST_LINES, MARGIN_PX] = [11, 15, 10, 4];
 const LONGEST_HEADER = 1 << 20; // bytes; a file may claim what it likes
 const LARGEST_PICTURE = 1 << 20; // pixels
 
@@ -22,11 +22,15 @@ function addText(node) {
         box-sizing: border-box; padding: 2px 8px; font: ${TEXT_PX}px/${LINE_PX}px sans-serif;
         color: var(--input-text); user-select: text;`;
     const height = () => {
-        const across = Math.max((node.size[0] - 48) / (0.55 * TEXT_PX), 1); // letters in a line
+        const across = Math.max((node.size[0] - 32) / (0.55 * TEXT_PX), 1); // letters in a line
         const lines = words.textContent.split("\n").map((one) => Math.ceil(one.length / across) || 1);
-        return Math.min(lines.reduce((a, b) => a + b) * LINE_PX + 4, HIGHEST_TEXT_PX);
+        const shown = Math.min(lines.reduce((a, b) => a + b), MOST_LINES);
+        return shown * LINE_PX + 4 + 2 * MARGIN_PX;
     };
-    const options = { serialize: false, hideOnZoom: false, getMinHeight: height, getMaxHeight: height };
+    const options = {
+        serialize: false, hideOnZoom: false, margin: MARGIN_PX,
+        getMinHeight: height, getMaxHeight: height,
+    };
     const widget = node.addDOMWidget(TEXT, TEXT, words, options);
     widget.serialize = false;
     return widget;

@@ -43,8 +43,8 @@ HEIGHTS = {
     "FantasyIDFuse": 146, "FantasyIDVerticesToMesh": 420, "SaveGLB": 480, "SaveVideo": 400,
     "FantasyIDMultiView": 700, "PreviewImage": 326, "FantasyIDInjectionReport": 440,
     "FantasyIDEditGeometry": 760, "Preview3D": 460, "FantasyIDCombine": 222,
-    "FantasyIDInspectIdentity": 560, "FantasyIDMetrics": 720, "FantasyIDDoctor": 420,
-    "FantasyIDDownload": 520, "PreviewAny": 620, "FantasyIDCompare": 620, "FantasyIDBestOf": 760,
+    "FantasyIDInspectIdentity": 560, "FantasyIDMetrics": 720, "FantasyIDDoctor": 400,
+    "FantasyIDDownload": 400, "PreviewAny": 620, "FantasyIDCompare": 620, "FantasyIDBestOf": 760,
     "FantasyIDLoadIdentity": 680, "FantasyIDLoader": 500,
     "ContextWindowsManual": 420,
 }  # fmt: skip
@@ -116,6 +116,9 @@ BUILD = """async ([api, columns, heights, text, gap, head, left, top, between, c
         graph.add(group);
         x += width + between;
     });
+    const next = graph._nodes.flatMap(n => n.widgets ?? [])
+        .filter(w => w.name === 'control_after_generate');
+    if (next.length > 1) for (const one of next) one.value = 'fixed'; // compared: the same noise
     return graph.serialize();
 }"""
 
