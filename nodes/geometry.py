@@ -95,14 +95,14 @@ class FantasyIDLoadVertices(io.ComfyNode):
             display_name="Load FantasyID Vertices",
             category=f"{types.CATEGORY}/geometry",
             description="Load a head in FLAME topology (5023 vertices) from a PLY, OBJ or GLB file "
-            "in the input folder: point clouds of the released model, or heads from any FLAME "
+            "in the input or output folder: saved heads, or those of any FLAME "
             "tracker. No DECA needed.",
             search_aliases=["ply", "obj", "point cloud", "flame head", "identity"],
             inputs=[
                 inputs.file(
                     "file",
                     files.HEAD,
-                    "A .ply, .obj or .glb in the input folder, 5023 vertices in FLAME "
+                    "A .ply, .obj or .glb in the input or output folder, 5023 vertices in FLAME "
                     "order, in metres.",
                 ),
                 types.Adapter.Input(

@@ -71,8 +71,9 @@ LORA = FileKind("LoRA", ("cogvideo", "lora"), "put the file into models/loras", 
 HEAD = FileKind(
     "head",
     (),
-    "put a .ply, .obj or .glb with 5023 vertices in FLAME order there",
-    ("input",),
+    "Save FantasyID Vertices writes heads into the output folder; a .ply, .obj or .glb from "
+    "elsewhere, with 5023 vertices in FLAME order, goes into the input folder",
+    ("input", "output"),
     (".ply", ".obj", ".glb"),
     example="head.ply",
 )

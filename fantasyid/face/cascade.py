@@ -31,9 +31,10 @@ NAME = "scikit-image cascade"
 # Long sides at which the cascade looks, each one as it is and mirrored: a face is where three
 # quarters of the looks agree. The cascade compares gray levels by order alone and so sees faces
 # in the noise of dark cloth too: a face has contrast as well (deviation of gray in [0, 1]).
-_SIDES = (640, 540, 450, 380)
-_QUICK_SIDES, _CHECK_SIDES, _QUICK_DIVISOR = (640,), (640, 540), 14
+_SIDES = (380, 450, 540, 640)
+_QUICK_SIDES, _CHECK_SIDES, _QUICK_DIVISOR = (640,), (540, 640), 14
 _CLIP_SIDES = (320,)
+_GATE_SIDE = 260  # of the turned square: where nothing is seen there, no closer look is taken
 _AGREEMENT = 0.75
 # Nothing is searched at a longer side: a photo of 12 megapixels takes minutes otherwise.
 SEARCHED_SIDE_PX = 1280
@@ -78,12 +79,15 @@ def detect_with_cascade(photo: Tensor) -> list[DetectedFace]:
 
 def _detect_turned(cascade: Any, photo: Tensor) -> list[DetectedFace]:
     """Faces at the turn of the photo at which most looks agree; [] where none holds."""
-    small, scale = shrink(photo, _SIDES[0])
+    small, scale = shrink(photo, _SIDES[-1])
+    tiny, _ = shrink(
+        photo, math.floor(_GATE_SIDE * max(photo.shape[:2]) / math.hypot(*photo.shape[:2]))
+    )
     best, best_turn = [], 0.0
     for turn in _TURNS_DEG:
-        turned, _ = turn_photo(small, turn)
-        if not _look(cascade, turned, _CLIP_SIDES[0], False, _QUICK_DIVISOR):
+        if not _look(cascade, turn_photo(tiny, turn)[0], _GATE_SIDE, False, _QUICK_DIVISOR):
             continue
+        turned, _ = turn_photo(small, turn)
         if not _agreed(cascade, turned, _QUICK_SIDES, _QUICK_DIVISOR):
             continue
         faces = _agreed(cascade, turned, _SIDES, _QUICK_DIVISOR)
@@ -124,8 +128,11 @@ def _agreed(
 ) -> list[DetectedFace]:
     """What enough looks agree on; `divisor` bounds the smallest face."""
     looks = [(side, mirrored) for side in sides for mirrored in (False, True)]
+    needed = _AGREEMENT * len(looks)
     found: list[list[NDArray]] = []  # one list of agreeing boxes per place
-    for side, mirrored in looks:
+    for number, (side, mirrored) in enumerate(looks):
+        if max(map(len, found), default=0) + len(looks) - number < needed:
+            return []  # no place can get enough any more
         seen: set[int] = set()  # a look has one vote per place
         for box in _look(cascade, photo, side, mirrored, divisor):
             near = (i for i, b in enumerate(found) if box_overlap(np.mean(b, 0), box) > 0.4)
@@ -139,7 +146,7 @@ def _agreed(
     faces = [
         make_face(np.mean(boxes, 0), None, len(boxes) / len(looks), NAME)
         for boxes in found
-        if len(boxes) >= _AGREEMENT * len(looks)
+        if len(boxes) >= needed
     ]
     vivid = []
     for face in faces:

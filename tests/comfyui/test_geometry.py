@@ -179,9 +179,10 @@ def test_a_saved_head_loads_as_the_same_numbers(host, host_base, head, form):
     assert triangles is not None
     assert torch.equal(vertices, head.vertices[0])
     assert torch.equal(triangles, head.triangles)
-    copy = host_base / "input" / f"saved.{form}"
-    copy.write_bytes(Path(path).read_bytes())
-    (loaded,) = host.run("FantasyIDLoadVertices", file=copy.name)
+    name = f"3d/{Path(path).name} [output]"
+    node = host.nodes.NODE_CLASS_MAPPINGS["FantasyIDLoadVertices"]
+    assert name in node.INPUT_TYPES()["required"]["file"][1]["options"]
+    (loaded,) = host.run("FantasyIDLoadVertices", file=name)
     assert torch.equal(loaded.vertices, head.vertices)
     again, _ = host.run(
         "FantasyIDSaveVertices", geometry=head, filename_prefix="3d/test_head", format=form
