@@ -36,7 +36,8 @@ def run_suite(root: Path, arguments: list[str]) -> int:
         check_comfyui(comfyui)
     describe_host(comfyui, python)
     settings = {"PYRIGHT_PYTHON_IGNORE_WARNINGS": "1", "PYTHONUNBUFFERED": "1"}
-    environment = PATIENT | os.environ | settings | {"COMFYUI_PATH": str(comfyui)}
+    threads = {"OMP_NUM_THREADS": "1"}  # of each of the two processes that run the tests
+    environment = PATIENT | threads | os.environ | settings | {"COMFYUI_PATH": str(comfyui)}
     took: list[tuple[str, int, float]] = []
     checks = (
         ("ruff check", ("ruff", "check", ".")),

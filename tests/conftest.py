@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from host_process import host, ours  # noqa: F401 (fixtures)
 from hypothesis import HealthCheck, settings
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from xdist.scheduler.loadfile import LoadFileScheduling
 
 from demo.folders import prepare_base
 from demo.server import Server
@@ -39,6 +41,25 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("steady")
+
+
+# Folders whose tests stay in one of the processes, for what is made once for all of them.
+TOGETHER = ("browser", "golden", "matrix")
+
+
+class WholeFiles(LoadFileScheduling):
+    """Shares the tests out by files, in their order, and by some folders."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        folder = file.split("/")[-2]
+        return folder if folder in TOGETHER else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> WholeFiles:
+    """Of the processes that `-n 2` in pyproject.toml starts."""
+    return WholeFiles(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -32,6 +32,11 @@ BUILD = """async ([photo, saved]) => { const { graph, canvas } = window.app;
     canvas.ds.scale = 1; canvas.ds.offset = [0, 0]; }"""
 TEXTS = """() => Object.fromEntries(window.app.graph._nodes.map(node => [node.type,
     node.widgets?.find(w => w.name === 'fantasyid_text')?.element.textContent ?? '']))"""
+# What is cut off although it is no ten lines long: longer texts are scrolled.
+CUT = """() => window.app.graph._nodes.map(n => n.widgets?.find(w => w.name === 'fantasyid_text'))
+    .filter(w => w && w.element.scrollHeight > w.element.clientHeight
+        && w.element.clientHeight < 150)
+    .map(w => w.element.textContent)"""
 # The photo of the picture on the node, twice as large, so that frames are lines of full color.
 CLOSE = """() => { const { canvas } = window.app; canvas.ds.scale = 2;
     canvas.ds.offset = [-350, -450]; canvas.setDirty(true, true); }"""
@@ -98,6 +103,7 @@ def test_pictures_choose_and_texts_stay(saved, page, two_people, vue):
     run_graph(page, "widgets")
     page.wait_for_timeout(3000)
     page.screenshot(path=ARTIFACTS / f"widgets_{'vue' if vue else 'classic'}.png")
+    assert page.evaluate(CUT) == []
     before = shown(page)
     assert "photo 41" in before["FantasyIDLoadIdentity"]
     taken = int(before["FantasyIDAlignFace"][len("Face ")])
