@@ -10,15 +10,17 @@ its drawn people. The captions say so.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -26,6 +28,8 @@ ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "web" / "docs" / "images"
 WIDTH, LARGEST_BYTES = 640, 80_000
 FRAMES = 48
+# Of a template's card: its size, the height of the sentence in it, what is behind it.
+CARD, SENTENCE, DARK = (512, 512), 96, (24, 26, 32)
 EDIT = {
     "face_width": 0.5, "jaw_sharpness": 0.5, "chin_depth": 1.0,
     "cheek_depth": 0.0, "nose_depth": 1.0, "brow_depth": 0.0,
@@ -168,8 +172,8 @@ CARDS = {
 
 
 def draw_cards(host: Any) -> None:
-    """The pictures of templates whose result is a video: the photo, and frames of two seeds."""
-    side, font = 128, ImageFont.load_default(16)
+    """The pictures of all templates; of those that make a video: the photo, frames of two seeds."""
+    side, font = 128, ImageFont.load_default(15)
     for name, (people, prompt) in CARDS.items():
         rows = []
         for number in range(2):
@@ -178,16 +182,33 @@ def draw_cards(host: Any) -> None:
             frames = studio.film(prompt, seed)[0][[0, 8, 16]]
             row = torch.cat([studio.photo()[None], enlarged(frames, 512)])
             rows.append(torch.cat(list(enlarged(row, side)), 1))
-        picture = Image.fromarray((torch.cat(rows) * 255).round().byte().numpy())
-        card = Image.new("RGB", (picture.width, picture.height + 50), (24, 26, 32))
-        card.paste(picture)
-        words = ImageDraw.Draw(card)
-        words.text(
-            (8, picture.height + 4), f"{' and '.join(people)}: {prompt}", (235, 235, 235), font
-        )
-        words.text((8, picture.height + 26), "bundled mini model, drawn people", (160, 160, 160),
-                   font)  # fmt: skip
-        card.save(ROOT / "workflows" / f"{name}.jpg", quality=85, optimize=True)
+        frames = Image.fromarray((torch.cat(rows) * 255).round().byte().numpy())
+        picture = Image.new("RGB", (frames.width, frames.height + 46), DARK)
+        picture.paste(frames)
+        words = f"{' and '.join(people)}: {prompt}\nbundled mini model, drawn people"
+        ImageDraw.Draw(picture).multiline_text((8, frames.height + 4), words, (180, 180, 180), font)
+        save_card(name, picture)
+    for name in sorted(sentences().keys() - CARDS):  # their pictures stay
+        with Image.open(ROOT / "workflows" / f"{name}.jpg") as card:
+            save_card(name, card.crop((0, 0, CARD[0], CARD[1] - SENTENCE)))
+
+
+def sentences() -> dict[str, str]:
+    """What docs/templates.md says of each template."""
+    text = (ROOT / "docs" / "templates.md").read_text("utf-8")
+    return dict(re.findall(r"^\| `(\d\d_\w+)` \| (.*) \|$", text, re.M))
+
+
+def save_card(name: str, picture: Image.Image) -> None:
+    """A picture above the template's sentence: ComfyUI's card shows a file's name, and no words."""
+    card, high = Image.new("RGB", CARD, DARK), CARD[1] - SENTENCE
+    picture = ImageOps.contain(picture, (CARD[0], high))
+    card.paste(picture, ((CARD[0] - picture.width) // 2, (high - picture.height) // 2))
+    told = sentences()[name]
+    words = "\n".join(textwrap.wrap(f"{told[0].upper()}{told[1:]}.", 41))
+    font = ImageFont.load_default(24)
+    ImageDraw.Draw(card).multiline_text((10, high + 3), words, (235, 235, 235), font)
+    card.save(ROOT / "workflows" / f"{name}.jpg", quality=85, optimize=True)
 
 
 def enlarged(pictures: Tensor, side: int) -> Tensor:

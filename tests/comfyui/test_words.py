@@ -10,6 +10,7 @@ import ast
 import inspect
 import json
 import re
+import textwrap
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -198,11 +199,14 @@ def test_workflows_use_nodes_and_inputs_that_exist(spoken):
 
 
 def test_every_workflow_is_a_numbered_template_with_a_picture_in_the_documents():
-    listed = (ROOT / "docs" / "templates.md").read_text("utf-8")
+    listed = re.findall(
+        r"^\| `(\d\d_\w+)` \| (.*) \|$", (ROOT / "docs" / "templates.md").read_text("utf-8"), re.M
+    )
     templates = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
     assert {api_name(name) for name in templates} == set(workflows())
     assert sorted(path.stem for path in WORKFLOWS.glob("*.jpg")) == templates
-    assert [name for name in templates if f"`{name}`" not in listed] == []
+    assert [name for name, _ in listed] == templates
+    assert all(len(textwrap.wrap(f"{sentence}.", 41)) <= 3 for _, sentence in listed), "of a card"
     numbers = [int(name.partition("_")[0]) for name in templates]
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
     assert numbers[0] in (1, 2)  # the first place is kept for the bundled model
