@@ -29,7 +29,7 @@ TARGET = ROOT / "web" / "docs" / "images"
 WIDTH, LARGEST_BYTES = 640, 80_000
 FRAMES = 48
 # Of a template's card: its size, the height of the sentence in it, what is behind it.
-CARD, SENTENCE, DARK = (512, 512), 96, (24, 26, 32)
+CARD, SENTENCE, DARK = (384, 384), 72, (24, 26, 32)
 EDIT = {
     "face_width": 0.5, "jaw_sharpness": 0.5, "chin_depth": 1.0,
     "cheek_depth": 0.0, "nose_depth": 1.0, "brow_depth": 0.0,
@@ -206,8 +206,8 @@ def save_card(name: str, picture: Image.Image) -> None:
     card.paste(picture, ((CARD[0] - picture.width) // 2, (high - picture.height) // 2))
     told = sentences()[name]
     words = "\n".join(textwrap.wrap(f"{told[0].upper()}{told[1:]}.", 41))
-    font = ImageFont.load_default(24)
-    ImageDraw.Draw(card).multiline_text((10, high + 3), words, (235, 235, 235), font)
+    font = ImageFont.load_default(18)
+    ImageDraw.Draw(card).multiline_text((8, high + 2), words, (235, 235, 235), font)
     card.save(ROOT / "workflows" / f"{name}.jpg", quality=85, optimize=True)
 
 
