@@ -125,6 +125,15 @@ def test_a_template_is_small_enough(name):
         assert len(nodes) <= MOST_NODES_PLAIN
 
 
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_samplers_that_are_compared_keep_their_noise(name):
+    values = [
+        value for node in template(name)["nodes"] for value in node.get("widgets_values") or []
+    ]
+    after_each_run = [value for value in values if value in ("fixed", "randomize")]
+    assert len(after_each_run) < 2 or "randomize" not in after_each_run
+
+
 def box(node: dict) -> list:
     x, y, width, height = *node["pos"], *node["size"]
     return [node.get("title") or node["type"], x, y - 30, x + width, y + height]

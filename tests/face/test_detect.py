@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -13,6 +14,7 @@ import pytest
 import torch
 from turning_head import ASTRONAUT_POINTS as ASTRONAUT
 
+from fantasyid.face import cascade
 from fantasyid.face.cascade import detect_with_cascade
 from fantasyid.face.given import detect_with_landmarker, faces_from_boxes, faces_from_landmarks
 from fantasyid.face.insight import find_insightface_pack, open_insightface
@@ -31,6 +33,31 @@ def test_the_cascade_finds_the_astronaut(astronaut: torch.Tensor) -> None:
     # A short face: the constants are the medians of several people.
     assert np.hypot(*(estimated - ASTRONAUT).T).max() < 12
     assert torch.equal(astronaut, before)
+
+
+class Votes:
+    """In place of the cascade's trees: each look sees one face in the middle, or nothing."""
+
+    def __init__(self, votes: tuple[bool, ...]) -> None:
+        self.left = list(votes)
+
+    def detect_multi_scale(self, pixels: np.ndarray, *_rest: object, **_more: object) -> list[dict]:
+        side = len(pixels)
+        face = {"r": side // 4, "c": side // 4, "width": side // 2, "height": side // 2}
+        return [face] if self.left.pop(0) else []
+
+
+@pytest.mark.parametrize("sides", [(64,), (64, 48), (64, 56, 48, 40)])
+def test_a_face_is_where_three_quarters_of_the_looks_agree(sides: tuple[int, ...]) -> None:
+    photo = torch.rand(64, 64, 3, generator=torch.Generator().manual_seed(0))
+    for votes in itertools.product((False, True), repeat=2 * len(sides)):
+        trees = Votes(votes)
+        scores = [face.score for face in cascade._agreed(trees, photo, sides, 8)]
+        share = sum(votes) / len(votes)
+        assert scores == ([share] if share >= 0.75 else []), votes
+        lost = [n for n in range(1, len(votes) + 1) if votes[:n].count(False) > len(votes) / 4]
+        looks = len(votes) - len(trees.left)
+        assert looks == (lost[0] if lost else len(votes)), "as soon as it cannot be any more"
 
 
 def test_the_cascade_numbers_two_faces_from_left_to_right(astronaut: torch.Tensor) -> None:
